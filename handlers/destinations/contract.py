@@ -1,0 +1,53 @@
+"""What a destination is: the code for one kind of endpoint."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from schemas.delivery import Attempt
+from schemas.endpoint import Target
+
+
+class Steps(Protocol):
+    """What is already done of this delivery, so that a retry resumes instead of doing it twice."""
+
+    def done(self, step: str) -> str | None: ...
+
+    async def save(self, step: str, value: str) -> None: ...
+
+
+@dataclass(slots=True)
+class NoSteps:
+    """For destinations that do everything in one call."""
+
+    saved: dict[str, str] = field(default_factory=dict)
+
+    def done(self, step: str) -> str | None:
+        return self.saved.get(step)
+
+    async def save(self, step: str, value: str) -> None:
+        self.saved[step] = value
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An event on its way: `body` is byte for byte what is signed."""
+
+    id: str
+    type: str
+    body: bytes
+
+
+class Destination(ABC):
+    """One kind of endpoint. `deadline` in seconds covers everything one attempt does."""
+
+    kind: str
+    deadline: float
+
+    @abstractmethod
+    async def send(self, message: Message, target: Target, steps: Steps) -> Attempt:
+        """One try. Whatever the receiver does is an Attempt; an exception is a bug of ours."""
+
+
+Destinations = Mapping[str, Destination]

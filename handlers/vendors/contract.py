@@ -1,0 +1,177 @@
+"""What a vendor is to Wirephoto. A webhook is a capability of a vendor, not a class of vendor."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from handlers.http import Http, Stream
+from schemas.callback import Callback, Update
+from schemas.catalogue import Operation
+from schemas.job import ErrorClass, Failure
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A picture of ours on disk, already checked; the content type is what the bytes are."""
+
+    path: Path
+    content_type: str
+    filename: str
+    bytes: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class InputLink:
+    """A link that the user wants handed on unseen."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to be done for one job. `extra` holds raw params that pass through unchecked."""
+
+    job_id: str
+    operation: Operation
+    params: Mapping[str, Any]
+    extra: Mapping[str, Any]
+    inputs: Mapping[str, InputFile | InputLink]
+
+
+class Turn(Protocol):
+    """Waits until one more request keeps every rate window of the account, and counts it before it is sent."""
+
+    def __call__(self, purpose: str) -> AbstractAsyncContextManager[None]: ...
+
+
+@dataclass(frozen=True)
+class Account:
+    """Credentials and limits at a vendor. Every request is sent inside `async with account.turn(purpose)`.
+
+    `secrets` never reaches a log: it is left out of the repr. `public_http` judges the address of links that the
+    vendor gives; `http` goes to the operator's own BASE_URL.
+    """
+
+    vendor: str
+    base_url: str
+    http: Http
+    public_http: Http
+    turn: Turn
+    secrets: Mapping[str, str] = field(repr=False, default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What must be remembered before the paid call: plain JSON, no secrets."""
+
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The vendor's unit of work, with what was prepared for it."""
+
+    id: str
+    prepared: Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The answer to a paid call: the task's id, or a reply that already is a callback, or both."""
+
+    task_id: str | None
+    reply: Callback | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """At most `requests` in any `seconds`, counted per `scope` (`ip` or `account`)."""
+
+    scope: str
+    requests: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a vendor wants to be asked. Times in seconds; every one is a setting."""
+
+    first_poll: float
+    interval: float
+    deadline: float  # a task still running after this is given up, class `timeout`
+    call: float  # how long the paid call may take when it does not block until the picture is done
+    blocking_call: float  # the same for a call that does
+    windows: tuple[Window, ...] = ()
+    watchdog: float | None = None  # how long a vendor that announces may stay silent before it is asked
+    max_concurrent: int = 16
+
+
+class Accepted(StrEnum):
+    """Whether the vendor took the paid call in, when it ended in an error."""
+
+    NO = "no"  # it said no, or the request never left
+    UNKNOWN = "unknown"  # a time-out or a lost answer: it may have
+
+
+@dataclass(eq=False)
+class VendorError(Exception):
+    """A vendor said no, or nothing. `permanent`: another try of the same call cannot help.
+
+    `retry_after` is in seconds, where the vendor gave it.
+    """
+
+    message: str
+    error_class: ErrorClass = ErrorClass.VENDOR
+    code: str = "unknown"
+    permanent: bool = False
+    accepted: Accepted = Accepted.NO
+    retry_after: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.error_class}/{self.code}: {self.message}"
+
+    def as_failure(self) -> Failure:
+        return Failure(self.error_class, self.code, self.message, retryable=not self.permanent)
+
+
+class Vendor(ABC):
+    """One outside party that transforms pictures.
+
+    The service calls `prepare` (free; may be repeated), saves what it gives, then `submit` (paid; once), then `ask`
+    until `read` finds a final update, then `fetch` for each output. `read` is the only parser of what a vendor says.
+    """
+
+    name: str
+    operations: Mapping[str, Operation]  # by name, without the vendor
+    pace: Pace
+    announces = False  # can it call us back?
+    resubmits_free = False  # does a second submit of the same `Prepared` cost nothing more?
+
+    @abstractmethod
+    async def prepare(self, account: Account, work: Work) -> Prepared:
+        """Upload what must be uploaded. Raises VendorError."""
+
+    @abstractmethod
+    async def submit(self, account: Account, prepared: Prepared, reply_to: str | None, work: Work) -> Submitted:
+        """The paid call. `reply_to` is a callback URL that holds a secret, or None where we can't be reached.
+
+        Raises VendorError; its `accepted` says whether the call may have been taken in all the same.
+        """
+
+    @abstractmethod
+    async def ask(self, account: Account, task: Task) -> Callback:
+        """What a webhook would have said of the task now. Raises VendorError where no answer came."""
+
+    @abstractmethod
+    def read(self, callback: Callback, task: Task | None) -> Update:
+        """What the vendor's words mean; pure, and never raises, whatever the bytes."""
+
+    @abstractmethod
+    def fetch(self, account: Account, source: Mapping[str, Any]) -> AbstractAsyncContextManager[Stream]:
+        """The result's bytes. Raises VendorError; `permanent` where they can't be had for good."""

@@ -1,0 +1,290 @@
+"""PicWish: create a task, ask until it is done, take image and mask within the hour (seed 004).
+
+It never calls back. Create and query share two requests a second. Whether all is well stands in three places: the HTTP
+status, the body's `status` and the task's `state`; only together do they mean success.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import quote
+
+from handlers.http import Answer, Part, Stream
+from handlers.vendors import reading
+from handlers.vendors.contract import (
+    Accepted,
+    Account,
+    InputLink,
+    Pace,
+    Prepared,
+    Submitted,
+    Task,
+    Vendor,
+    VendorError,
+    Window,
+    Work,
+)
+from handlers.vendors.reading import Meaning
+from schemas.callback import Callback, FoundOutput, Update, UpdateState, Via
+from schemas.catalogue import InputSpec, Operation, OutputSpec, params_schema, with_defaults
+from schemas.job import Charged, ErrorClass, Failure
+
+# "Every 1-2 seconds", at a "default QPS of 2"; the vendor itself gives a task up after 180 s.
+PACE = Pace(
+    first_poll=1.0,
+    interval=2.0,
+    deadline=240.0,
+    call=60.0,
+    blocking_call=200.0,
+    windows=(Window("account", 2, 1.0),),
+)
+QUERY_SECONDS = 15.0
+DOWNLOAD_SECONDS = 300.0
+REDIRECTS = 3
+RESULT_LIVES_SECONDS = 3600
+
+FINE = 200
+STATES: Mapping[int, UpdateState] = {
+    0: UpdateState.RUNNING,  # queued; the text says "> 1 is processing", its own table has 0
+    1: UpdateState.SUCCEEDED,
+    2: UpdateState.RUNNING,
+    3: UpdateState.RUNNING,
+    4: UpdateState.RUNNING,
+    5: UpdateState.RUNNING,
+    6: UpdateState.RUNNING,
+}
+FAILURES: Mapping[int, Meaning] = {
+    -1: Meaning(ErrorClass.VENDOR, "processing failed"),
+    -2: Meaning(ErrorClass.VENDOR, "the vendor could not store its result", retryable=True),
+    -3: Meaning(ErrorClass.INPUT, "the vendor could not download the picture"),
+    -5: Meaning(ErrorClass.INPUT, "the picture behind the link is too large"),
+    -7: Meaning(ErrorClass.INPUT, "the picture is damaged or of the wrong format"),
+    -8: Meaning(ErrorClass.TIMEOUT, "the vendor took longer than its 180 seconds", retryable=True),
+    -9: Meaning(ErrorClass.VENDOR, "the vendor failed while processing", retryable=True),
+    -10: Meaning(ErrorClass.MODERATION, "the vendor's review found prohibited content"),
+    -11: Meaning(ErrorClass.VENDOR, "the result is empty"),
+    -13: Meaning(ErrorClass.VENDOR, "the vendor canceled the task", retryable=True),
+    -14: Meaning(ErrorClass.INPUT, "the picture's content does not suit the operation"),
+    -15: Meaning(ErrorClass.VENDOR, "the vendor had no resources left", retryable=True),
+    -16: Meaning(ErrorClass.MODERATION, "a third party's review found prohibited content"),
+    -17: Meaning(ErrorClass.INPUT, "the prompt is invalid"),
+}
+OTHER_FAILURE = Meaning(ErrorClass.VENDOR, "processing failed for a reason that the document does not list")
+NO_IMAGE = Meaning(ErrorClass.VENDOR, "the vendor reports success, but no image", retryable=True)
+TASK_GONE = Meaning(ErrorClass.EXPIRED, "the vendor does not know the task any more", retryable=True)
+LINK_DEAD = Meaning(ErrorClass.EXPIRED, "the result's link is dead", retryable=True)
+# How storages answer for a signed link that has run out.
+_DEAD = frozenset({400, 401, 403, 404, 410})
+
+_FLAG: Mapping[str, Any] = {"type": "integer", "enum": [0, 1], "default": 0}
+_IMAGE = InputSpec(
+    "image",
+    ("image/jpeg", "image/bmp", "image/png", "image/webp", "image/tiff"),
+    max_bytes=20_000_000,
+    max_side=4096,
+    takes_link=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sibling:
+    """One task under `/api/tasks/visual/`; `outputs` are named as the fields that hold their links."""
+
+    title: str
+    params: Mapping[str, Any]
+    outputs: tuple[OutputSpec, ...]
+
+
+# By the last part of the path. Adding a sibling is adding a row.
+SIBLINGS: Mapping[str, Sibling] = {
+    "self-face-cutout": Sibling(
+        title="Face cutout",
+        params={
+            "sync": {**_FLAG, "description": "1 waits for the result within the submission itself."},
+            "crop": {**_FLAG, "description": "1 crops to the edge of what was cut out."},
+            "output_format": {"enum": ["png", "jpg"], "default": "png", "description": "png is transparent."},
+        },
+        outputs=(
+            OutputSpec("image", "The face or head without its background."),
+            OutputSpec("mask", "The mask that it was cut out by."),
+        ),
+    ),
+}
+_OUTPUT_NAMES = tuple(dict.fromkeys(spec.name for sibling in SIBLINGS.values() for spec in sibling.outputs))
+_SOURCES = ("image_url", "image_file")
+
+
+def _operation(name: str, sibling: Sibling) -> Operation:
+    return Operation(
+        vendor="picwish",
+        name=name,
+        title=sibling.title,
+        inputs=(_IMAGE,),
+        params=params_schema(sibling.params),
+        outputs=sibling.outputs,
+        source=f"PicWish API document, {sibling.title} API",
+    )
+
+
+class PicWish(Vendor):
+    """Needs the secret `api_key`."""
+
+    name = "picwish"
+    operations: Mapping[str, Operation] = {name: _operation(name, sibling) for name, sibling in SIBLINGS.items()}
+
+    def __init__(self, pace: Pace | None = None) -> None:
+        self.pace = pace or PACE
+
+    async def prepare(self, account: Account, work: Work) -> Prepared:  # noqa: ARG002 - nothing is sent beforehand
+        """Only words: the picture itself goes out with the paid call."""
+        if "image" not in work.inputs or any(name in work.extra for name in _SOURCES):
+            raise VendorError("give exactly one image", ErrorClass.INPUT, "one_image", permanent=True)
+        params = reading.arranged(work.operation.params, with_defaults(work.operation, work.params))
+        fields = {name: _field(value) for name, value in {**params, **work.extra}.items()}
+        return Prepared({"operation": work.operation.name, "fields": fields})
+
+    async def submit(self, account: Account, prepared: Prepared, reply_to: str | None, work: Work) -> Submitted:  # noqa: ARG002 - it can't call back
+        fields: Mapping[str, str] = prepared.data["fields"]
+        parts = [Part(name, value) for name, value in fields.items()]
+        image = work.inputs["image"]
+        if isinstance(image, InputLink):
+            parts.append(Part("image_url", image.url))
+        else:
+            parts.append(Part("image_file", image.path, filename=image.filename, content_type=image.content_type))
+        seconds = self.pace.blocking_call if fields.get("sync") == "1" else self.pace.call
+        url = _url(account, work.operation.name)
+        async with account.turn("submit"):
+            with reading.told_apart(paid=True):
+                answer = await account.http.request(
+                    "POST", url, headers=_key(account), parts=parts, deadline=seconds, cut=True
+                )
+        return self._submitted(account, answer)
+
+    async def ask(self, account: Account, task: Task) -> Callback:
+        url = f"{_url(account, task.prepared.data['operation'])}/{quote(task.id, safe='')}"
+        async with account.turn("poll"):
+            with reading.told_apart():
+                answer = await account.http.request("GET", url, headers=_key(account), deadline=QUERY_SECONDS, cut=True)
+        callback = reading.callback(Via.POLL, answer, (account.secrets["api_key"],))
+        update = self.read(callback, task)
+        if update.raw_state is None and update.progress is None:
+            raise _fault(account, answer) or reading.unreadable("the answer to the question has no state")
+        return callback
+
+    def read(self, callback: Callback, task: Task | None) -> Update:
+        if callback.via is Via.WEBHOOK:
+            # PicWish has no webhook: whoever sent this, it is worth a question at most.
+            return Update(UpdateState.HINT)
+        payload = reading.json_object(callback.body, callback.content_type)
+        data = reading.section(payload, "data")
+        state = reading.whole(data.get("state"))
+        said = Update(
+            UpdateState.RUNNING,
+            raw_state=reading.identifier(data.get("state")) if state is None else str(state),
+            progress=reading.percent(data.get("progress")),
+            task_id=task.id if task is not None else reading.identifier(data.get("task_id")),
+            raw=payload,
+        )
+        if state is not None and state < 0:
+            return _failed(said, FAILURES.get(state, OTHER_FAILURE), str(state), Charged.NO)
+        status = _status(callback.status, payload)
+        if not reading.fine(status):
+            return _read_status(said, status)
+        if state is None or STATES.get(state) is not UpdateState.SUCCEEDED:
+            return said
+        links = {name: reading.link(data.get(name)) for name in _OUTPUT_NAMES}
+        if links["image"] is None:
+            return _failed(said, NO_IMAGE, "no_image", Charged.UNKNOWN)
+        outputs = tuple(
+            FoundOutput(name, {"url": url}, RESULT_LIVES_SECONDS) for name, url in links.items() if url is not None
+        )
+        return replace(said, state=UpdateState.SUCCEEDED, outputs=outputs, charged=Charged.YES)
+
+    @asynccontextmanager
+    async def fetch(self, account: Account, source: Mapping[str, Any]) -> AsyncIterator[Stream]:
+        """A link into storage: no request of the API, so no turn, and no business of the key's."""
+        opening = account.public_http.stream(
+            "GET",
+            str(source["url"]),
+            deadline=DOWNLOAD_SECONDS,
+            max_bytes=reading.MAX_RESULT_BYTES,
+            redirects=REDIRECTS,
+        )
+        async with reading.result(opening, _refuse_result) as stream:
+            yield stream
+
+    def _submitted(self, account: Account, answer: Answer) -> Submitted:
+        reply = reading.callback(Via.REPLY, answer, (account.secrets["api_key"],))
+        update = self.read(reply, None)
+        if update.task_id is None:
+            fault = _fault(account, answer, paid=True)
+            if fault is not None:
+                raise fault
+            if not update.final:
+                raise reading.unreadable("the answer to the submission has no task_id", paid=True)
+        return Submitted(update.task_id, reply if update.raw_state is not None else None)
+
+
+def _url(account: Account, operation: str) -> str:
+    return f"{account.base_url.rstrip('/')}/api/tasks/visual/{operation}"
+
+
+def _key(account: Account) -> dict[str, str]:
+    return {"X-API-KEY": account.secrets["api_key"]}
+
+
+def _field(value: Any) -> str:
+    """A form field's text; flags are numbers at this vendor."""
+    if isinstance(value, bool):
+        return str(int(value))
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _status(http: int | None, payload: Mapping[str, Any]) -> int:
+    """The body's `status` where it says no, for HTTP may say 200 all the same; else the HTTP status."""
+    own = reading.whole(payload.get("status"))
+    return own if own is not None and own != FINE else http or FINE
+
+
+def _fault(account: Account, answer: Answer, *, paid: bool = False) -> VendorError | None:
+    """The no that an answer is, if it is one."""
+    payload = reading.json_object(answer.body, answer.headers.get("Content-Type", ""))
+    status = _status(answer.status, payload)
+    if reading.fine(status):
+        return None
+    message = reading.redacted(reading.readable(payload.get("message")), (account.secrets["api_key"],))
+    # No idempotency key at this vendor: what broke after the task was made is made again, and paid again.
+    accepted = Accepted.UNKNOWN if paid and 500 <= status < 600 else Accepted.NO
+    return reading.refused(reading.by_status(status), status, message, answer.headers, accepted)
+
+
+def _refuse_result(answer: Answer) -> VendorError:
+    if reading.fine(answer.status):
+        return reading.not_a_picture(answer)
+    meaning = LINK_DEAD if answer.status in _DEAD else reading.by_status(answer.status)
+    return reading.refused(meaning, answer.status, "", answer.headers)
+
+
+def _read_status(said: Update, status: int) -> Update:
+    meaning = TASK_GONE if status == 404 else reading.by_status(status)
+    # An unlisted code counts where the vendor said it; a stray HTTP status is some proxy's.
+    stray = meaning is reading.UNLISTED and reading.whole(said.raw.get("status")) is None
+    if stray or not meaning.of_task:
+        return said
+    return _failed(said, meaning, str(status), Charged.UNKNOWN)
+
+
+def _failed(said: Update, meaning: Meaning, code: str, charged: Charged) -> Update:
+    message = meaning.text
+    if said.raw_state is None:
+        # Beside a state the vendor's message is a mere "success".
+        message = reading.readable(said.raw.get("message")) or message
+    return replace(
+        said,
+        state=UpdateState.FAILED,
+        raw_state=said.raw_state or code,
+        failure=Failure(meaning.error_class, code, message, meaning.retryable),
+        charged=charged,
+    )

@@ -1,0 +1,70 @@
+"""A delivery is one event owed to one endpoint; an attempt is one try of it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class DeliveryState(StrEnum):
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    HELD = "held"  # kept for a paused or disabled endpoint
+    EXHAUSTED = "exhausted"  # the schedule's last attempt failed
+    ABORTED = "aborted"  # the receiver asked us to give this one up
+    DISCARDED = "discarded"  # its endpoint was deleted
+
+
+class Outcome(StrEnum):
+    """What an attempt came to, by the table of outcomes."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    SLOW_DOWN = "slow_down"  # a retry that also slows the whole endpoint down
+    GONE = "gone"  # the receiver wants no more: the endpoint is disabled
+    ABORT = "abort"  # the receiver gives this delivery up
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try. `retry_after` in seconds where the receiver gave it; `response_head` at most 1 KiB of its answer."""
+
+    outcome: Outcome
+    started_at: int
+    ms: int
+    status: int | None = None
+    error: str | None = None
+    response_head: str | None = None
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    row: int
+    id: str
+    project: int
+    event: str
+    event_type: str
+    endpoint: str
+    state: DeliveryState
+    attempts: int
+    retry_at: int | None
+    created_at: int
+    finished_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PastAttempt:
+    """An attempt as the ledger keeps it."""
+
+    id: str
+    number: int
+    attempt: Attempt
+
+
+@dataclass(slots=True)
+class Owed:
+    """A pending delivery in this node's hands. Small: a hundred thousand of them fit in memory."""
+
+    delivery: int
+    endpoint: int
+    event: int
+    attempts: int

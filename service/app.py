@@ -1,0 +1,213 @@
+"""The composition root: every object is built here, started in order, and stopped kindly."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+
+from handlers.destinations.webhook import Webhook
+from handlers.http import Http, origin
+from handlers.vendors import picwish, vanceai
+from handlers.vendors.contract import Account, Vendor
+from service.clock import Clock, SystemClock
+from service.config import PicWishSettings, Settings, VanceAISettings
+from service.heart import Heart
+from service.pacing.plan import PollPlan
+from service.pacing.turns import Turns
+from service.pacing.windows import Windows
+from service.pipeline import retry
+from service.pipeline.accept import Accept
+from service.pipeline.core import Core
+from service.pipeline.crew import crew, delivery_scan
+from service.pipeline.deliver import Deliver
+from service.security import keys as security_keys
+from service.security.egress import Guard
+from service.security.links import AssetLinks
+from service.security.vault import Vault, WrongKey, key_file
+from service.store import meta, nodes, projects
+from service.store.database import Database, Tx
+from service.store.files import FileStore
+from service.store.migrate import migrate
+from service.store.sqlite import Sqlite
+from service.vendors import Contracted, Vendors
+from service.web.projects import add_project
+from service.web.routes import http_exception, starlette_routes
+from service.web.site import Site
+
+log = structlog.get_logger()
+
+GRACE_SECONDS = 10.0
+
+
+@dataclass
+class Wirephoto:
+    """A running service without its HTTP server. `api_key` is set where a first key was made just now."""
+
+    settings: Settings
+    core: Core
+    site: Site
+    made_key: str | None
+
+    def asgi(self) -> Starlette:
+        app = Starlette(routes=starlette_routes(), exception_handlers={HTTPException: http_exception})
+        app.state.site = self.site
+        return app
+
+
+def vault_of(settings: Settings) -> Vault:
+    old = [key.get_secret_value() for key in settings.secret_keys_old]
+    if settings.secret_key is not None:
+        return Vault(settings.secret_key.get_secret_value(), old)
+    return Vault(key_file(settings.data_dir / "secret.key"), old)
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    database: Database | None = None,
+    jitter: random.Random | None = None,
+) -> AsyncIterator[Wirephoto]:
+    """The service, from its store to its workers. Raises Locked, WrongKey, MigrationError.
+
+    `database`: an open one in place of the SQLite file in the data folder; it is not closed here.
+    """
+    clock = clock or SystemClock()
+    rng = jitter or random.SystemRandom()
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings.data_dir.chmod(0o700)
+    async with AsyncExitStack() as stack:
+        if database is None:
+            sqlite = Sqlite(settings.data_dir / "wirephoto.sqlite3")
+            await sqlite.open()
+            stack.push_async_callback(sqlite.close)
+            database = sqlite
+        await migrate(database, clock.now())
+        vault = vault_of(settings)
+        await _hold_key(database, vault)
+        node = await database.write(_join, clock.now())
+        core = Core(
+            db=database,
+            clock=clock,
+            node=node,
+            vault=vault,
+            links=AssetLinks(settings.link_base, vault.link_key, vault.old_link_keys),
+            files=FileStore(settings.data_dir / "assets"),
+            asset_retention_ms=round(settings.asset_retention_days * 24 * retry.HOUR),
+        )
+        made_key = await _first_project(core, settings)
+        guard = Guard(settings.networks)
+        vendors = await _vendors(settings, core, stack)
+        delivery_http = await _http(stack, settings, guard)
+        source_http = await _http(stack, settings, Guard(settings.source_networks))
+        destinations = {"webhook": Webhook(delivery_http, clock.now)}
+        schedule = settings.schedule_ms or retry.SCHEDULE
+        deliver = Deliver(core, destinations, schedule, lambda: rng.uniform(-1, 1))
+        core.hand_over = deliver.hand_over
+        scan = delivery_scan(core, deliver)
+        deliver.wake_scan = scan.wake
+        max_upload_bytes = round(settings.max_upload_mb * 1_000_000)
+        workers = crew(core, vendors, source_http, max_upload_bytes, settings.reply_base)
+        core.wake = lambda step, vendor: workers[step, vendor].wake()
+        heart = Heart(core)
+        site = Site(
+            core=core,
+            accept=Accept(core, vendors),
+            deliver=deliver,
+            destinations=destinations,
+            vendors=vendors,
+            guard=guard,
+            max_upload_bytes=max_upload_bytes,
+            alive={
+                "deliver": scan,
+                "heartbeat": heart,
+                **{f"{step} {vendor}": worker for (step, vendor), worker in workers.items()},
+            },
+        )
+        everyone = [scan, heart, *workers.values()]
+        for worker in everyone:
+            worker.start()
+        try:
+            yield Wirephoto(settings, core, site, made_key)
+        finally:
+            # Together: what one finishes may be another's next work, which the store keeps.
+            await asyncio.gather(deliver.stop(GRACE_SECONDS), *(worker.stop(GRACE_SECONDS) for worker in everyone))
+            await database.write(nodes.end, node, clock.now())
+
+
+async def _hold_key(db: Database, vault: Vault) -> None:
+    """Refuse a key that can't open what the store holds."""
+    known = await db.read(meta.get, "key_fingerprint")
+    if known not in (None, vault.fingerprint, *vault.old_fingerprints):
+        raise WrongKey(
+            "this store's secrets were sealed with another key: give it as SECRET_KEY, or list it in SECRET_KEYS_OLD"
+        )
+    if known != vault.fingerprint:
+        await db.write(meta.put, "key_fingerprint", vault.fingerprint)
+
+
+async def _join(tx: Tx, now: int) -> int:
+    """A new node. The file lock says that we are alone on this store, so all earlier ones are dead at once."""
+    node = await nodes.add(tx, now)
+    await nodes.take_over(tx, node, now, silent_since=now + 1)
+    return node
+
+
+async def _first_project(core: Core, settings: Settings) -> str | None:
+    """Make the first project; the key that was made up for it, to be shown once."""
+    if await core.db.read(projects.first) is not None:
+        return None
+    given = settings.api_key
+    key = security_keys.new_key() if given is None else given.get_secret_value()
+    await core.db.write(add_project, core, "default", key, "first key")
+    return key if given is None else None
+
+
+async def _http(
+    stack: AsyncExitStack, settings: Settings, guard: Guard | None, trusted: frozenset[str] = frozenset()
+) -> Http:
+    http = Http(
+        judge=guard.socket if guard else None,
+        judge_url=guard.judge_url if guard else None,
+        trusted_origins=trusted,
+        ca_file=settings.ca_file,
+        limit=0,
+    )
+    stack.push_async_callback(http.close)
+    return http
+
+
+async def _vendors(settings: Settings, core: Core, stack: AsyncExitStack) -> Vendors:
+    """Every vendor we know; those with credentials get an account."""
+    given: list[tuple[Vendor, VanceAISettings | PicWishSettings, str, SecretStr | None]] = [
+        (
+            vanceai.VanceAI(settings.vanceai.paced(vanceai.PACE)),
+            settings.vanceai,
+            "api_token",
+            settings.vanceai.api_token,
+        ),
+        (picwish.PicWish(settings.picwish.paced(picwish.PACE)), settings.picwish, "api_key", settings.picwish.api_key),
+    ]
+    contracted = []
+    for vendor, own, name, secret in given:
+        if secret is None:
+            continue
+        turns = Turns(core.db, core.clock, vendor.name, Windows(vendor.pace.windows))
+        await turns.load()
+        account = Account(
+            vendor=vendor.name,
+            base_url=own.base_url,
+            http=await _http(stack, settings, None),
+            public_http=await _http(stack, settings, Guard(()), frozenset({origin(own.base_url)})),
+            turn=turns,
+            secrets={name: secret.get_secret_value()},
+        )
+        contracted.append(Contracted(vendor, account, PollPlan(vendor.pace), own.unconfirmed))
+    return Vendors([vendor for vendor, *_ in given], contracted)

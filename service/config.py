@@ -1,0 +1,230 @@
+"""Settings: a TOML file and the environment, which wins. An unknown setting is refused by its name."""
+
+import ipaddress
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from handlers.vendors.contract import Pace, Window
+
+PREFIX = "WIREPHOTO_"
+DEFAULT_FILE = Path("wirephoto.toml")
+
+
+class Unconfirmed(StrEnum):
+    """What to do when nobody knows whether a paid call was taken in, at a vendor where a second one may cost again."""
+
+    RESUBMIT = "resubmit"  # at most once, and `billing.possible_duplicate` says so
+    FAIL = "fail"
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _split(value: Any) -> Any:
+    if isinstance(value, str):
+        return json.loads(value) if value.lstrip().startswith("[") else [part.strip() for part in value.split(",")]
+    return value
+
+
+T = TypeVar("T")
+# In the environment a list is written with commas, or as JSON.
+Listed = Annotated[list[T], NoDecode, BeforeValidator(_split)]
+
+
+class InvalidSettings(Exception):
+    """The settings can't be used; one line a fault, each with the setting's name, none with its value."""
+
+
+class Limit(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    scope: Literal["ip", "account"] = "account"
+    requests: int = Field(ge=1)
+    seconds: float = Field(gt=0)
+
+
+class VendorSettings(BaseModel):
+    """What every vendor has; what is unset stays as the vendor's document says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    base_url: str
+    limits: list[Limit] | None = None
+    poll_seconds: float | None = Field(None, gt=0)
+    max_concurrent: int | None = Field(None, ge=1)
+    deadline_seconds: float | None = Field(None, gt=0)
+    unconfirmed: Unconfirmed = Unconfirmed.RESUBMIT
+
+    @field_validator("base_url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an http or https URL")
+        return value.rstrip("/")
+
+    def paced(self, pace: Pace) -> Pace:
+        """The vendor's documented pace with these settings laid over it."""
+        changes: dict[str, Any] = {
+            "interval": self.poll_seconds,
+            "first_poll": self.poll_seconds,
+            "max_concurrent": self.max_concurrent,
+            "deadline": self.deadline_seconds,
+        }
+        if self.limits is not None:
+            changes["windows"] = tuple(Window(entry.scope, entry.requests, entry.seconds) for entry in self.limits)
+        return replace(pace, **{name: value for name, value in changes.items() if value is not None})
+
+
+class VanceAISettings(VendorSettings):
+    base_url: str = "https://api-service.vanceai.com/web_api/v1"
+    api_token: SecretStr | None = None
+    watchdog_seconds: float | None = Field(None, gt=0)
+
+    def paced(self, pace: Pace) -> Pace:
+        paced = super().paced(pace)
+        return paced if self.watchdog_seconds is None else replace(paced, watchdog=self.watchdog_seconds)
+
+
+class PicWishSettings(VendorSettings):
+    base_url: str = "https://techhk.aoscdn.com"
+    api_key: SecretStr | None = None
+
+
+class Settings(BaseSettings):
+    """Every setting, by the names of the documentation in lower case."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", nested_model_default_partial_update=True
+    )
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    public_url: str | None = None
+    data_dir: Path = Path("wirephoto-data")
+    secret_key: SecretStr | None = None
+    secret_keys_old: Listed[SecretStr] = Field(default_factory=list)
+    api_key: SecretStr | None = None
+    allow_networks: Listed[str] = Field(default_factory=list)
+    allow_source_networks: Listed[str] = Field(default_factory=list)
+    ca_file: Path | None = None
+    asset_retention_days: float = Field(30, gt=0)
+    max_upload_mb: float = Field(100, gt=0, le=2048)
+    retry_schedule: Annotated[Listed[Annotated[float, Field(gt=0)]], Field(min_length=1, max_length=50)] | None = None
+    log_format: Literal["auto", "json", "console"] = "auto"
+    vanceai: VanceAISettings = VanceAISettings()
+    picwish: PicWishSettings = PicWishSettings()
+
+    @field_validator("allow_networks", "allow_source_networks")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        for text in value:
+            ipaddress.ip_network(text)
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("must be an http or https URL without a query")
+        return value.rstrip("/")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        _ = dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @cached_property
+    def networks(self) -> tuple[Network, ...]:
+        """Private networks that deliveries may go to."""
+        return tuple(ipaddress.ip_network(text) for text in self.allow_networks)
+
+    @cached_property
+    def source_networks(self) -> tuple[Network, ...]:
+        """Private networks that source URLs may name."""
+        return tuple(ipaddress.ip_network(text) for text in self.allow_source_networks)
+
+    @property
+    def link_base(self) -> str:
+        """What our own links begin with."""
+        return self.public_url or f"http://{self.host}:{self.port}"
+
+    @property
+    def reply_base(self) -> str | None:
+        """Where vendors may call us: https, and plain http only towards an allowed network."""
+        if self.public_url is None or self.public_url.startswith("https://"):
+            return self.public_url
+        host = urlsplit(self.public_url).hostname or ""
+        try:
+            address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+        except ValueError:
+            return None
+        return self.public_url if any(address in network for network in self.networks) else None
+
+    @property
+    def schedule_ms(self) -> tuple[int, ...] | None:
+        """The waits between attempts; None: the documented ones."""
+        if self.retry_schedule is None:
+            return None
+        return tuple(round(wait * 1000) for wait in self.retry_schedule)
+
+
+def load(config: Path | None = None, **overrides: Any) -> Settings:
+    """Read the settings. Raises InvalidSettings, which names every faulty one and shows no value."""
+    file = config if config is not None else (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    if config is not None and not config.exists():
+        raise InvalidSettings(f"there is no file {config}")
+    unknown = _unknown_names(os.environ)
+    if unknown:
+        raise InvalidSettings("\n".join(f"{name}: unknown setting" for name in unknown))
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=file)
+
+    try:
+        return FromFile(**overrides)
+    except ValidationError as error:
+        lines = [f"{_name(fault['loc'])}: {fault['msg']}" for fault in error.errors(include_input=False)]
+        raise InvalidSettings("\n".join(lines)) from None
+
+
+def _name(location: tuple[int | str, ...]) -> str:
+    return PREFIX + "__".join(str(part).upper() for part in location)
+
+
+# Read by the client commands and by nobody else.
+CLIENT_NAMES = frozenset({"WIREPHOTO_URL", "WIREPHOTO_KEY"})
+
+
+def _unknown_names(environment: Mapping[str, str]) -> list[str]:
+    """Prefixed names that no setting has: pydantic-settings would pass over a typo in silence."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | CLIENT_NAMES
+    for name, part in (("VANCEAI", VanceAISettings), ("PICWISH", PicWishSettings)):
+        known |= {f"{PREFIX}{name}__{inner.upper()}" for inner in part.model_fields}
+    return sorted(name for name in environment if name.startswith(PREFIX) and name.upper() not in known)

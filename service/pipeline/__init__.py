@@ -1,0 +1,15 @@
+"""The way of a job. Read the modules in this order; each opens with its place in the story.
+
+1. `accept`    request → queued job
+2. `stage`     source URLs → our assets, at once, before they die
+3. `submit`    job → prepared → vendor task
+4. `poll`      silent task → simulated callback
+5. `receive`   any callback → verified, stored once
+6. `conclude`  final callback → job is `fetching`, its result rows exist
+7. `fetch`     result bytes → fsynced asset → job finished, event, deliveries
+8. `deliver`   delivery → attempt
+9. `retry`     pure: when, if ever, next
+
+Beside the way: `core` is what every step is handed, `worker` the loop that runs one, `announce` turns a change into
+an event and its deliveries, `shown` gives each noun its one JSON form, `cancel` ends a job early.
+"""

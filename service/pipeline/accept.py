@@ -1,0 +1,284 @@
+"""First step: a request becomes a queued job. Uploads are already on disk; the 202 comes after the commit."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from schemas import ids
+from schemas.asset import Asset, ImageInfo, StoredFile
+from schemas.catalogue import InputSpec, Operation, params_errors
+from schemas.event import EventType
+from schemas.job import Input, Job, JobInput, JobRequest
+from schemas.problem import FieldError, Problem, invalid
+from service.pipeline import announce
+from service.pipeline.core import Announced, Core
+from service.pipeline.retry import HOUR
+from service.store import assets, endpoints, jobs, projects, results
+from service.store.database import Reader, Tx
+from service.vendors import Vendors
+
+log = structlog.get_logger()
+
+IDEMPOTENCY_MS = 24 * HOUR
+DEFAULT_OUTPUT = "image"
+DEFAULT_WEBHOOK_EVENTS = ("job.succeeded", "job.failed", "job.canceled")
+_WEBHOOK_MAX_IN_FLIGHT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file part of the request, named as the input; durable already."""
+
+    stored: StoredFile
+    image: ImageInfo
+    filename: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    job: Job
+    repeated: bool  # the same Idempotency-Key with the same request
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolved:
+    """An input as accept has checked it: an asset of ours, a link to hand on, or a URL still to be staged."""
+
+    name: str
+    source: Mapping[str, object]
+    asset: Asset | None = None
+    upload: Upload | None = None
+    link: str | None = None
+
+    @property
+    def needs_staging(self) -> bool:
+        return self.asset is None and self.upload is None and self.link is None
+
+
+def input_errors(spec: InputSpec, image: ImageInfo, size: int, field: str) -> list[FieldError]:
+    """Every documented limit that a picture breaks. Sides and pixels are those of the stored raster."""
+    longest, shortest = max(image.width, image.height), min(image.width, image.height)
+    pixels = image.width * image.height
+    checks: list[tuple[bool, str]] = [
+        (
+            image.content_type not in spec.content_types,
+            f"is {image.content_type}; taken are {', '.join(spec.content_types)}",
+        ),
+        (spec.max_bytes is not None and size > spec.max_bytes, f"has {size} bytes; at most {spec.max_bytes}"),
+        (
+            spec.max_pixels is not None and pixels > spec.max_pixels,
+            f"has {pixels} pixels ({image.width}×{image.height}); at most {spec.max_pixels}",
+        ),
+        (
+            spec.max_side is not None and longest > spec.max_side,
+            f"is {image.width}×{image.height}; at most {spec.max_side} a side",
+        ),
+        (
+            spec.min_side is not None and shortest < spec.min_side,
+            f"is {image.width}×{image.height}; at least {spec.min_side} a side",
+        ),
+    ]
+    return [FieldError(field, reason) for broken, reason in checks if broken]
+
+
+class Accept:
+    def __init__(self, core: Core, vendors: Vendors) -> None:
+        self._core = core
+        self._vendors = vendors
+        self._being_taken_in: set[tuple[int, str]] = set()
+
+    async def accept(
+        self, project: int, request: JobRequest, uploads: Mapping[str, Upload], key: str | None
+    ) -> Accepted:
+        """Raises Problem: 422 with every faulty field, or 409 for a key that was used for something else."""
+        if key is None:
+            return await self._take_in(project, request, uploads, None, "")
+        if (project, key) in self._being_taken_in:
+            detail = "The first request with this Idempotency-Key is still being taken in."
+            raise Problem(409, "idempotency_in_progress", detail, headers={"Retry-After": "1"})
+        self._being_taken_in.add((project, key))
+        try:
+            return await self._take_in(project, request, uploads, key, fingerprint(request, uploads))
+        finally:
+            self._being_taken_in.discard((project, key))
+
+    async def _take_in(
+        self, project: int, request: JobRequest, uploads: Mapping[str, Upload], key: str | None, print_: str
+    ) -> Accepted:
+        if key is not None:
+            before = await self._core.db.read(_repeated, project, key, print_, self._since())
+            if before is not None:
+                return Accepted(before, repeated=True)
+        operation = self._operation(request.operation)
+        resolved, errors = await self._core.db.read(_resolve, project, operation, request, uploads)
+        errors += params_errors(operation, request.params)
+        if errors:
+            raise invalid(errors)
+        job, announced = await self._core.db.write(_add, self._core, project, operation, request, resolved, key, print_)
+        if announced is not None:
+            self._core.tell(announced)
+        log.info("job.accepted", job=job.id, operation=job.operation)
+        self._core.wake(jobs.Step.SUBMIT if job.staged_at is not None else jobs.Step.STAGE, job.vendor)
+        return Accepted(job, repeated=announced is None)
+
+    def _operation(self, name: str) -> Operation:
+        operation = self._vendors.operation(name)
+        if operation is None:
+            raise invalid([FieldError("operation", f"unknown; GET /v1/operations lists what there is, not {name}")])
+        if self._vendors.get(operation.vendor) is None:
+            reason = f"the vendor {operation.vendor} is not configured here: its credentials are not set"
+            raise invalid([FieldError("operation", reason)])
+        return operation
+
+    def _since(self) -> int:
+        return self._core.clock.now() - IDEMPOTENCY_MS
+
+
+def fingerprint(request: JobRequest, uploads: Mapping[str, Upload]) -> str:
+    """What "the same request" means: the canonical job and the content of each file."""
+    canonical = {
+        "job": request.model_dump(mode="json", by_alias=True),
+        "files": {name: upload.stored.sha256 for name, upload in uploads.items()},
+    }
+    return hashlib.sha256(json.dumps(canonical, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+async def _repeated(reader: Reader, project: int, key: str, print_: str, since: int) -> Job | None:
+    remembered = await jobs.remembered_key(reader, project, key, since)
+    if remembered is None:
+        return None
+    if remembered.fingerprint != print_:
+        raise Problem(409, "idempotency_conflict", "This Idempotency-Key was used for another request.")
+    return await jobs.by_row(reader, remembered.job)
+
+
+async def _resolve(
+    reader: Reader, project: int, operation: Operation, request: JobRequest, uploads: Mapping[str, Upload]
+) -> tuple[list[_Resolved], list[FieldError]]:
+    resolved: list[_Resolved] = []
+    errors: list[FieldError] = []
+    known = ", ".join(spec.name for spec in operation.inputs) or "no inputs"
+    named = set(request.inputs) | set(uploads)
+    errors += [
+        FieldError(f"inputs.{name}", f"unknown; {operation.id} takes {known}")
+        for name in sorted(named)
+        if operation.input(name) is None
+    ]
+    for spec in operation.inputs:
+        field = f"inputs.{spec.name}"
+        given, upload = request.inputs.get(spec.name), uploads.get(spec.name)
+        if given is not None and upload is not None:
+            errors.append(FieldError(field, "is given twice: as a file part and in the job"))
+        elif upload is not None:
+            errors += input_errors(spec, upload.image, upload.stored.bytes, field)
+            resolved.append(_Resolved(spec.name, {"upload": upload.filename}, upload=upload))
+        elif given is not None:
+            entry, found = await _resolve_one(reader, project, spec, given, field)
+            errors += found
+            if entry is not None:
+                resolved.append(entry)
+        elif spec.required:
+            errors.append(FieldError(field, "is required: a url, an asset, a job or a file part"))
+    return resolved, errors
+
+
+async def _resolve_one(
+    reader: Reader, project: int, spec: InputSpec, given: JobInput, field: str
+) -> tuple[_Resolved | None, list[FieldError]]:
+    source = given.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True)
+    if given.url is not None:
+        if given.pass_on and not spec.takes_link:
+            return None, [FieldError(f"{field}.pass", "this vendor takes no links")]
+        return _Resolved(spec.name, source, link=given.url if given.pass_on else None), []
+    if given.asset is not None:
+        asset = await assets.get(reader, project, given.asset)
+        where, missing = f"{field}.asset", "there is no such asset"
+    else:
+        assert given.job is not None, "one source is given"
+        where = f"{field}.job"
+        asset, missing = await _result_of(reader, project, given.job, given.output or DEFAULT_OUTPUT)
+    if asset is None:
+        return None, [FieldError(where, missing)]
+    image = ImageInfo(asset.content_type, asset.width, asset.height)
+    return _Resolved(spec.name, source, asset=asset), input_errors(spec, image, asset.bytes, where)
+
+
+async def _result_of(reader: Reader, project: int, job_id: str, output: str) -> tuple[Asset | None, str]:
+    job = await jobs.get(reader, project, job_id)
+    if job is None:
+        return None, "there is no such job"
+    found = dict(await results.assets(reader, job.row))
+    if not found:
+        return None, f"that job has no results: it is {job.state}"
+    return found.get(output), f"that job has no output {output}; it has {', '.join(found)}"
+
+
+async def _add(
+    tx: Tx,
+    core: Core,
+    project: int,
+    operation: Operation,
+    request: JobRequest,
+    resolved: Sequence[_Resolved],
+    key: str | None,
+    print_: str,
+) -> tuple[Job, Announced | None]:
+    """The job, its inputs, its key, its event: together or not at all."""
+    now = core.clock.now()
+    if key is not None:
+        # Another node may have taken the same key in since we looked.
+        before = await _repeated(tx, project, key, print_, now - IDEMPOTENCY_MS)
+        if before is not None:
+            return before, None
+    job = await jobs.add(
+        tx,
+        public_id=ids.new_id("job", now),
+        project=project,
+        vendor=operation.vendor,
+        request=request,
+        inputs=[await _input(tx, core, project, entry, now) for entry in resolved],
+        needs_staging=any(entry.needs_staging for entry in resolved),
+        now=now,
+    )
+    if key is not None:
+        await jobs.remember_key(tx, project, key, print_, job.row, now, now - IDEMPOTENCY_MS)
+    if request.webhook is not None:
+        await _add_webhook(tx, core, job, request.webhook, now)
+    return job, await announce.job_event(tx, core, job, EventType.JOB_QUEUED, now)
+
+
+async def _input(tx: Tx, core: Core, project: int, entry: _Resolved, now: int) -> Input:
+    if entry.upload is None:
+        return Input(entry.name, dict(entry.source), entry.asset.row if entry.asset else None, entry.link)
+    asset = await assets.add(
+        tx,
+        public_id=ids.new_id("ast", now),
+        project=project,
+        file=entry.upload.stored,
+        image=entry.upload.image,
+        filename=entry.upload.filename,
+        now=now,
+        expires_at=now + core.asset_retention_ms,
+    )
+    return Input(entry.name, {"asset": asset.id}, asset.row, None)
+
+
+async def _add_webhook(tx: Tx, core: Core, job: Job, url: str, now: int) -> None:
+    """The job's own webhook: an endpoint for this job only, signed with the project's secret."""
+    public_id = ids.new_id("ep", now)
+    owner, sealed = await projects.sealed_webhook_secret(tx, job.project)
+    secret = core.vault.open(owner, sealed)
+    fields = endpoints.Changeable(
+        url=url,
+        events=tuple(job.request.webhook_events or DEFAULT_WEBHOOK_EVENTS),
+        channels=(),
+        description=f"webhook of {job.id}",
+        header_names=(),
+        sealed_headers=core.vault.seal(public_id, "{}"),
+        max_in_flight=_WEBHOOK_MAX_IN_FLIGHT,
+    )
+    sealed_secret = core.vault.seal(public_id, secret)
+    await endpoints.add(tx, job.project, public_id, "webhook", fields, sealed_secret, now, job.row)

@@ -1,0 +1,36 @@
+"""A change of a job becomes an event and its deliveries, inside the same unit."""
+
+from schemas.event import EventType
+from schemas.job import Charged, Failure, Job
+from service.pipeline import shown
+from service.pipeline.core import Announced, Core
+from service.store import deliveries, events, jobs, submissions
+from service.store.database import Tx
+from service.store.submissions import Submission
+
+
+async def job_event(tx: Tx, core: Core, job: Job, event_type: EventType, now: int) -> Announced:
+    """Write the event about `job` as it is now, and owe it to all who subscribed."""
+    data = await shown.job(tx, job, core.links)
+    channels = tuple(job.request.channels)
+    event = await events.add(tx, job.project, event_type, data, now, job=job.row, channels=channels)
+    return Announced(event, await deliveries.fan_out(tx, event, core.node))
+
+
+async def fail_job(
+    tx: Tx, core: Core, job: int, failure: Failure, charged: Charged | None, now: int
+) -> Announced | None:
+    """End a job as failed; None where it had ended already. `charged` None: as it stands in the row."""
+    failed = await jobs.fail(tx, job, failure, charged, now)
+    if failed is None:
+        return None
+    await submissions.close_all(tx, job)
+    return await job_event(tx, core, failed, EventType.JOB_FAILED, now)
+
+
+async def task_known(tx: Tx, core: Core, submission: Submission, task: str, now: int) -> Announced | None:
+    """The vendor's id for the work is known: the job is running, whoever told us first."""
+    if not await submissions.task_known(tx, submission.row, task):
+        return None
+    job = await jobs.running(tx, submission.job, submission.row, task, now)
+    return None if job is None else await job_event(tx, core, job, EventType.JOB_SUBMITTED, now)

@@ -1,0 +1,84 @@
+"""What every step is handed: the store, the clock, this node, and who is to be told after a commit."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Concatenate, ParamSpec
+
+from schemas.delivery import Owed
+from schemas.event import Event
+from service.clock import Clock
+from service.security.links import AssetLinks
+from service.security.vault import Vault
+from service.store.database import Database, Tx
+from service.store.files import FileStore
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """An event that a unit wrote, and the deliveries of it that this node has to send."""
+
+    event: Event
+    owed: Sequence[Owed]
+
+
+class Bells:
+    """Wakes who waits for something about a row; what they wait for they look up in the store."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[int, set[asyncio.Event]] = defaultdict(set)
+
+    def ring(self, row: int) -> None:
+        for waiter in self._waiting.get(row, ()):
+            waiter.set()
+
+    def listen(self, row: int) -> asyncio.Event:
+        event = asyncio.Event()
+        self._waiting[row].add(event)
+        return event
+
+    def forget(self, row: int, event: asyncio.Event) -> None:
+        self._waiting[row].discard(event)
+        if not self._waiting[row]:
+            del self._waiting[row]
+
+
+@dataclass
+class Core:
+    """Made once, by the composition root. `hand_over` and `wake` are set when their receivers exist."""
+
+    db: Database
+    clock: Clock
+    node: int
+    vault: Vault
+    links: AssetLinks
+    files: FileStore
+    asset_retention_ms: int
+    bells: Bells = field(default_factory=Bells)
+    hand_over: Callable[[Announced], None] = lambda _: None
+    wake: Callable[[str, str], None] = lambda _step, _vendor: None
+
+    async def commit(
+        self,
+        unit: Callable[Concatenate[Tx, P], Awaitable[Announced | None]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> bool:
+        """Run a unit that may announce something. What it announced goes out only after the commit.
+
+        False where the unit found nothing to do: somebody else was first.
+        """
+        announced = await self.db.write(unit, *args, **kwargs)
+        if announced is None:
+            return False
+        self.tell(announced)
+        return True
+
+    def tell(self, announced: Announced) -> None:
+        if announced.owed:
+            self.hand_over(announced)
+        if announced.event.job is not None:
+            self.bells.ring(announced.event.job)

@@ -1,0 +1,115 @@
+"""Who works on what: one worker a step and vendor, so that a slow vendor holds up no other."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
+
+from handlers.http import Http
+from schemas.delivery import Owed
+from schemas.job import ErrorClass, Failure, Job
+from service.pipeline import announce, retry
+from service.pipeline.conclude import Conclude
+from service.pipeline.core import Announced, Core
+from service.pipeline.deliver import Deliver
+from service.pipeline.fetch import Fetch
+from service.pipeline.poll import STEP as POLL
+from service.pipeline.poll import Poll
+from service.pipeline.stage import Stage
+from service.pipeline.submit import Submit
+from service.pipeline.worker import Worker
+from service.store import jobs, submissions
+from service.store.database import Tx
+from service.store.jobs import Step
+from service.store.submissions import Submission
+from service.vendors import Contracted, Vendors
+
+WORK_AT_ONCE = 16
+DELIVERIES_PER_CLAIM = 1_000
+MOST_FAULTS = 10
+
+T = TypeVar("T")
+Key = tuple[str, str]
+Crew = Mapping[Key, Worker[Job] | Worker[Submission]]
+
+
+def crew(core: Core, vendors: Vendors, source_http: Http, max_upload_bytes: int, reply_base: str | None) -> Crew:
+    """By step and vendor; none is started yet."""
+    stage, submit, poll = Stage(core, source_http, max_upload_bytes), Submit(core, reply_base), Poll(core)
+    conclude, fetch = Conclude(core), Fetch(core)
+    workers: dict[Key, Worker[Job] | Worker[Submission]] = {}
+    for contracted in vendors:
+        at_vendor = contracted.max_concurrent
+        for step, run in ((Step.STAGE, stage.run), (Step.CONCLUDE, conclude.run), (Step.FETCH, fetch.run)):
+            workers[step, contracted.name] = _job_worker(core, step, contracted, run)
+        workers[Step.SUBMIT, contracted.name] = Worker[Job](
+            f"submit {contracted.name}",
+            core.clock,
+            claim=partial(submit.claim, contracted),
+            next_due=partial(submit.next_due, contracted),
+            work=partial(_with, contracted, submit.run),
+            broken=partial(_job_broken, core),
+            limit=at_vendor,
+        )
+        workers[POLL, contracted.name] = Worker[Submission](
+            f"poll {contracted.name}",
+            core.clock,
+            claim=partial(poll.claim, contracted.name),
+            next_due=partial(core.db.read, submissions.next_due, contracted.name),
+            work=partial(_with, contracted, poll.run),
+            broken=partial(_submission_broken, core),
+            limit=at_vendor,
+        )
+    return workers
+
+
+def delivery_scan(core: Core, deliver: Deliver) -> Worker[Owed]:
+    """Looks in the store for retries and for what dead nodes left; fresh deliveries are handed over in memory."""
+    return Worker[Owed](
+        "deliver",
+        core.clock,
+        claim=deliver.claim,
+        next_due=deliver.next_due,
+        work=deliver.send_on,
+        broken=deliver.give_back,
+        limit=DELIVERIES_PER_CLAIM,
+    )
+
+
+async def _with(contracted: Contracted, run: Callable[[T, Contracted], Awaitable[None]], piece: T) -> None:
+    await run(piece, contracted)
+
+
+def _job_worker(
+    core: Core, step: Step, contracted: Contracted, run: Callable[[Job, Contracted], Awaitable[None]]
+) -> Worker[Job]:
+    async def claim(room: int) -> Sequence[Job]:
+        return await core.db.write(jobs.claim, step, contracted.name, core.node, core.clock.now(), room)
+
+    return Worker[Job](
+        f"{step} {contracted.name}",
+        core.clock,
+        claim=claim,
+        next_due=partial(core.db.read, jobs.next_due, step, contracted.name),
+        work=partial(_with, contracted, run),
+        broken=partial(_job_broken, core),
+        limit=WORK_AT_ONCE,
+    )
+
+
+async def _job_broken(core: Core, job: Job) -> None:
+    await core.commit(_try_later, core, job)
+
+
+async def _submission_broken(core: Core, submission: Submission) -> None:
+    due_at = core.clock.now() + retry.MINUTE
+    await core.db.write(submissions.release, submission.row, core.node, due_at, asked=True)
+
+
+async def _try_later(tx: Tx, core: Core, job: Job) -> Announced | None:
+    """A fault of ours must not hold a job for ever: it is tried again, and then ended in plain words."""
+    now = core.clock.now()
+    if job.tries + 1 < MOST_FAULTS:
+        await jobs.try_later(tx, job.row, core.node, now + retry.backoff(job.tries))
+        return None
+    failure = Failure(ErrorClass.UNKNOWN, "internal", "A fault in Wirephoto; it is in the log.", retryable=True)
+    return await announce.fail_job(tx, core, job.row, failure, None, now)

@@ -1,0 +1,301 @@
+"""Eighth step: a delivery becomes an attempt.
+
+A delivery is inserted already belonging to this node and handed over here after the commit; the database is scanned
+only at start, for what dead nodes held, and for retries. Each endpoint has its own lane, so that one bad receiver
+holds up nobody else: a lane sends at most `max_in_flight` at once, and one at a time while its receiver fails.
+"""
+
+import asyncio
+import json
+from collections import OrderedDict, deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from handlers.destinations.contract import Destinations, Message, NoSteps
+from schemas.delivery import Attempt, DeliveryState, Outcome, Owed
+from schemas.endpoint import Endpoint, EndpointState, Target
+from schemas.event import EventType
+from service.pipeline import retry, shown
+from service.pipeline.core import Announced, Core
+from service.store import deliveries, endpoints, events
+from service.store.database import StoreUnavailable, Tx
+
+log = structlog.get_logger()
+
+# Message bodies kept in memory for lanes; others are read again when their turn comes.
+MESSAGES_IN_MEMORY = 2_000
+# So many failures in a row, and the lane sends one at a time until something is delivered.
+FAILURES_BEFORE_CAUTION = 3
+STORE_PAUSE_SECONDS = 1.0
+
+
+@dataclass
+class Lane:
+    """One endpoint's queue. `endpoint` is None until it is loaded, and again after it was changed."""
+
+    row: int
+    waiting: deque[Owed] = field(default_factory=deque)
+    in_flight: int = 0
+    failures: int = 0
+    not_before: int = 0
+    endpoint: Endpoint | None = None
+    target: Target | None = None
+    filling: asyncio.Task[None] | None = None
+
+    @property
+    def most(self) -> int:
+        assert self.endpoint is not None
+        return 1 if self.failures >= FAILURES_BEFORE_CAUTION else self.endpoint.max_in_flight
+
+
+class Deliver:
+    """`jitter()` gives a random number from -1 to 1."""
+
+    def __init__(
+        self, core: Core, destinations: Destinations, schedule: tuple[int, ...], jitter: Callable[[], float]
+    ) -> None:
+        self._core = core
+        self._destinations = destinations
+        self._schedule = schedule
+        self._jitter = jitter
+        self._lanes: dict[int, Lane] = {}
+        self._messages: OrderedDict[int, Message] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self.wake_scan: Callable[[], None] = lambda: None
+
+    # --- what comes in -------------------------------------------------------------------------------------------
+
+    def hand_over(self, announced: Announced) -> None:
+        """Fresh from a commit: this node's own."""
+        event = announced.event
+        self._remember(event.row, Message(event.id, event.type, event.payload.encode()))
+        self.take(announced.owed)
+
+    def take(self, owed: Sequence[Owed]) -> None:
+        for delivery in owed:
+            lane = self._lanes.get(delivery.endpoint)
+            if lane is None:
+                lane = self._lanes[delivery.endpoint] = Lane(delivery.endpoint)
+            lane.waiting.append(delivery)
+            self._pump(lane)
+
+    async def claim(self, room: int) -> Sequence[Owed]:
+        """What is due in the store: retries, and what dead nodes left."""
+        return await self._core.db.write(deliveries.claim, self._core.node, self._core.clock.now(), room)
+
+    async def send_on(self, owed: Owed) -> None:
+        self.take([owed])
+
+    async def give_back(self, owed: Owed) -> None:
+        await self._core.db.write(deliveries.let_go, owed.delivery, self._core.node, self._core.clock.now())
+
+    async def next_due(self) -> int | None:
+        return await self._core.db.read(deliveries.next_due)
+
+    def endpoint_changed(self, endpoint: int) -> None:
+        """Its row was patched, disabled or deleted: what the lane knows is stale."""
+        lane = self._lanes.get(endpoint)
+        if lane is not None:
+            lane.endpoint = lane.target = None
+            self._pump(lane)
+
+    @property
+    def pending(self) -> int:
+        return sum(len(lane.waiting) + lane.in_flight for lane in self._lanes.values())
+
+    async def stop(self, grace: float) -> None:
+        """Send nothing new; let attempts under way finish. What waits stays ours on paper, and the next start's."""
+        self._stopping = True
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=grace)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- lanes ---------------------------------------------------------------------------------------------------
+
+    def _pump(self, lane: Lane) -> None:
+        """Start as many attempts as the lane may have under way."""
+        if self._stopping or not lane.waiting or lane.filling is not None:
+            return
+        if lane.endpoint is None:
+            lane.filling = self._spawn(self._load(lane))
+            return
+        while lane.waiting and lane.in_flight < lane.most:
+            if lane.not_before > self._core.clock.now():
+                lane.filling = self._spawn(self._rest(lane))
+                return
+            owed = lane.waiting.popleft()
+            lane.in_flight += 1
+            self._spawn(self._deliver(lane, owed))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _rest(self, lane: Lane) -> None:
+        """The receiver asked us to slow down."""
+        await self._core.clock.wait(asyncio.Event(), lane.not_before)
+        lane.filling = None
+        self._pump(lane)
+
+    async def _load(self, lane: Lane) -> None:
+        """Read the endpoint; where it takes nothing now, let its deliveries go the way the store says."""
+        while True:
+            try:
+                endpoint = await self._core.db.read(endpoints.by_row, lane.row)
+                if endpoint is None or endpoint.state is not EndpointState.ENABLED:
+                    await self._core.db.write(_put_away, lane.row, gone=endpoint is None, now=self._core.clock.now())
+                break
+            except StoreUnavailable as error:
+                log.warning("delivery.store_unavailable", error=str(error))
+                await self._core.clock.sleep(STORE_PAUSE_SECONDS)
+        lane.filling = None
+        if endpoint is None or endpoint.state is not EndpointState.ENABLED:
+            lane.waiting.clear()
+            self._drop_if_idle(lane)
+            return
+        lane.endpoint = endpoint
+        lane.target = self._target(endpoint)
+        self._pump(lane)
+
+    def _target(self, endpoint: Endpoint) -> Target:
+        vault = self._core.vault
+        headers = json.loads(vault.open(endpoint.id, endpoint.sealed_headers))
+        return Target(
+            endpoint.id, endpoint.kind, endpoint.url, vault.open(endpoint.id, endpoint.sealed_secret), headers
+        )
+
+    def _drop_if_idle(self, lane: Lane) -> None:
+        if not lane.waiting and not lane.in_flight and lane.filling is None and lane.failures == 0:
+            self._lanes.pop(lane.row, None)
+
+    # --- one attempt ---------------------------------------------------------------------------------------------
+
+    async def _deliver(self, lane: Lane, owed: Owed) -> None:
+        try:
+            target = lane.target
+            assert target is not None, "a lane sends only once its endpoint is loaded"
+            message = await self._message(owed.event)
+            attempt = await self._destinations[target.kind].send(message, target, NoSteps())
+            await self._record(lane, owed, target.id, message, attempt)
+        except StoreUnavailable as error:
+            # The row is still ours and pending: the receiver may see it twice, with the same webhook-id.
+            log.warning("delivery.not_recorded", error=str(error))
+            await self._core.clock.sleep(STORE_PAUSE_SECONDS)
+            lane.waiting.append(owed)
+        finally:
+            lane.in_flight -= 1
+            self._pump(lane)
+            self._drop_if_idle(lane)
+
+    async def _message(self, event: int) -> Message:
+        known = self._messages.get(event)
+        if known is not None:
+            return known
+        stored = await self._core.db.read(events.by_row, event)
+        message = Message(stored.id, stored.type, stored.payload.encode())
+        self._remember(event, message)
+        return message
+
+    def _remember(self, event: int, message: Message) -> None:
+        self._messages[event] = message
+        while len(self._messages) > MESSAGES_IN_MEMORY:
+            self._messages.popitem(last=False)
+
+    async def _record(self, lane: Lane, owed: Owed, endpoint_id: str, message: Message, attempt: Attempt) -> None:
+        now = self._core.clock.now()
+        verdict = retry.verdict(self._schedule, attempt, owed.attempts + 1, now, self._jitter())
+        # A shutdown must not cut between what the receiver saw and what we write down.
+        announced = await asyncio.shield(
+            self._core.db.write(_record, self._core, owed, attempt, verdict, message.type, now)
+        )
+        self._judge(lane, attempt, verdict, now)
+        for entry in announced:
+            self._core.tell(entry)
+        if verdict.state is DeliveryState.DELIVERED:
+            log.debug("delivery.delivered", endpoint=endpoint_id, event_id=message.id, ms=attempt.ms)
+            return
+        log.info(
+            "delivery.attempted",
+            endpoint=endpoint_id,
+            event_id=message.id,
+            attempt=owed.attempts + 1,
+            outcome=attempt.outcome,
+            status=attempt.status,
+            error=attempt.error,
+            retry_at=verdict.next_at,
+        )
+
+    def _judge(self, lane: Lane, attempt: Attempt, verdict: retry.Verdict, now: int) -> None:
+        """What an attempt says about the receiver as a whole."""
+        if attempt.outcome is Outcome.DELIVERED:
+            lane.failures = 0
+            return
+        lane.failures += 1
+        if attempt.outcome is Outcome.SLOW_DOWN:
+            wait = attempt.retry_after if attempt.retry_after is not None else 1.0
+            lane.not_before = max(lane.not_before, now + min(round(wait * 1000), retry.LONGEST_RETRY_AFTER))
+        if attempt.outcome is Outcome.GONE:
+            lane.waiting.clear()
+            lane.endpoint = lane.target = None
+        if verdict.next_at is not None:
+            self.wake_scan()
+
+
+async def _put_away(tx: Tx, endpoint: int, *, gone: bool, now: int) -> None:
+    if gone:
+        await deliveries.discard(tx, endpoint, now)
+    else:
+        await deliveries.hold(tx, endpoint)
+
+
+async def _record(
+    tx: Tx, core: Core, owed: Owed, attempt: Attempt, verdict: retry.Verdict, event_type: str, now: int
+) -> list[Announced]:
+    """The attempt, what becomes of the delivery, and what others are told of it: one unit."""
+    number = owed.attempts + 1
+    if verdict.next_at is not None:
+        ours = await deliveries.retry(tx, owed.delivery, core.node, number, verdict.next_at)
+    else:
+        ours = await deliveries.settle(tx, owed.delivery, core.node, verdict.state, number, now)
+    if not ours:
+        # Another node has taken it over; its own attempt is the one that counts.
+        return []
+    await deliveries.add_attempt(tx, owed.delivery, number, attempt)
+    announced = []
+    if attempt.outcome is Outcome.GONE:
+        announced += await disable(tx, core, owed.endpoint, "gone", now)
+    # Of its own exhaustion an event about exhaustion says nothing: that would never end.
+    if verdict.state is DeliveryState.EXHAUSTED and event_type != EventType.DELIVERY_EXHAUSTED:
+        announced.append(await _exhausted(tx, core, owed, now))
+    return announced
+
+
+async def disable(tx: Tx, core: Core, endpoint: int, reason: str, now: int) -> list[Announced]:
+    """The endpoint takes nothing more until it is enabled again; what it is owed is held."""
+    disabled = await endpoints.disable(tx, endpoint, reason, now)
+    if disabled is None:
+        return []
+    await deliveries.hold(tx, endpoint)
+    data = shown.endpoint(disabled)
+    event = await events.add(tx, disabled.project, EventType.ENDPOINT_DISABLED, data, now, about_endpoint=disabled.row)
+    return [Announced(event, await deliveries.fan_out(tx, event, core.node))]
+
+
+async def _exhausted(tx: Tx, core: Core, owed: Owed, now: int) -> Announced:
+    delivery = await deliveries.by_row(tx, owed.delivery)
+    event = await events.add(
+        tx,
+        delivery.project,
+        EventType.DELIVERY_EXHAUSTED,
+        shown.delivery(delivery),
+        now,
+        about_endpoint=owed.endpoint,
+    )
+    return Announced(event, await deliveries.fan_out(tx, event, core.node))

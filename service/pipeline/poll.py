@@ -1,0 +1,134 @@
+"""Fourth step: a submitted task has gone quiet, so we ask, and what we hear is a callback like any other."""
+
+from collections.abc import Sequence
+
+import structlog
+
+from handlers.vendors.contract import Prepared, Task, VendorError
+from schemas.callback import Update
+from schemas.job import Charged, ErrorClass, Failure
+from service.config import Unconfirmed
+from service.pipeline import announce, receive, retry
+from service.pipeline.core import Announced, Core
+from service.store import callbacks, jobs, submissions
+from service.store.database import Tx
+from service.store.submissions import Submission
+from service.vendors import Contracted
+
+log = structlog.get_logger()
+
+STEP = "poll"
+# Free resubmissions end too: a vendor that never answers is down.
+MOST_FREE_SUBMISSIONS = 3
+MOST_PAID_SUBMISSIONS = 2
+
+
+class Poll:
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def claim(self, vendor: str, room: int) -> Sequence[Submission]:
+        return await self._core.db.write(submissions.claim, vendor, self._core.node, self._core.clock.now(), room)
+
+    async def run(self, submission: Submission, contracted: Contracted) -> None:
+        if submission.task is None:
+            await self._unconfirmed(submission, contracted)
+            return
+        task = Task(submission.task, Prepared(submission.prepared))
+        asked_at = self._core.clock.now()
+        try:
+            answer = await contracted.vendor.ask(contracted.account, task)
+        except VendorError as error:
+            await self._no_answer(submission, contracted, error)
+            return
+        update = contracted.vendor.read(answer, task)
+        if update.final:
+            await self._core.db.write(
+                receive.store_answer, submission, self._core.node, answer, asked_at, self._core.clock.now()
+            )
+            self._core.wake(jobs.Step.CONCLUDE, submission.vendor)
+        else:
+            await self._still_running(submission, contracted, update, asked_at)
+
+    async def _no_answer(self, submission: Submission, contracted: Contracted, error: VendorError) -> None:
+        """A vendor that can't be asked now may still be working: only the deadline ends a task."""
+        now = self._core.clock.now()
+        if now >= submission.deadline_at:
+            await self._fail(submission, Failure(ErrorClass.TIMEOUT, error.code, error.message, retryable=True))
+            return
+        wait = max(
+            round(contracted.vendor.pace.interval * 1000),
+            retry.backoff(submission.asks, longest=30 * retry.SECOND),
+            round((error.retry_after or 0) * 1000),
+        )
+        due_at = min(now + wait, max(submission.deadline_at, now + 1))
+        await self._core.db.write(_release, submission, self._core.node, due_at)
+        log.warning("task.not_asked", vendor=submission.vendor, code=error.code, due_at=due_at)
+
+    async def _still_running(
+        self, submission: Submission, contracted: Contracted, update: Update, asked_at: int
+    ) -> None:
+        now = self._core.clock.now()
+        if now >= submission.deadline_at:
+            message = f"the vendor's last word after {contracted.vendor.pace.deadline:g} s was {update.raw_state!r}"
+            await self._fail(submission, Failure(ErrorClass.TIMEOUT, "deadline", message, retryable=True))
+            return
+        in_flight = await self._core.db.read(submissions.open_count, submission.vendor)
+        due_at = min(now + contracted.plan.wait_ms(submission.asks + 1, in_flight), submission.deadline_at)
+        await self._core.db.write(_replan, submission, self._core.node, update, asked_at, due_at, now)
+
+    async def _unconfirmed(self, submission: Submission, contracted: Contracted) -> None:
+        """The paid call had no answer and no callback came: hand the job in again, or end it and say so."""
+        now = self._core.clock.now()
+        announced = await self._core.db.write(_unconfirmed, self._core, submission, contracted, now)
+        if announced is not None:
+            self._core.tell(announced)
+        self._core.wake(jobs.Step.SUBMIT, submission.vendor)
+        log.warning("job.unconfirmed", vendor=submission.vendor, submission=submission.number)
+
+    async def _fail(self, submission: Submission, failure: Failure) -> None:
+        now = self._core.clock.now()
+        charged = Charged.UNKNOWN
+        await self._core.commit(announce.fail_job, self._core, submission.job, failure, charged, now)
+        self._core.wake(jobs.Step.SUBMIT, submission.vendor)
+        log.info("job.failed", error_class=failure.error_class, code=failure.code, vendor=submission.vendor)
+
+
+async def _release(tx: Tx, submission: Submission, node: int, due_at: int) -> None:
+    await submissions.release(tx, submission.row, node, due_at, asked=True)
+
+
+async def _replan(
+    tx: Tx, submission: Submission, node: int, update: Update, asked_at: int, due_at: int, now: int
+) -> None:
+    # One answer settles all hints that came before the question; a later one is a reason to ask again at once.
+    await callbacks.read_rest(tx, submission.row, update.state, asked_at, now)
+    later = await callbacks.hints(tx, submission.row)
+    await submissions.release(tx, submission.row, node, now if later else due_at, asked=True)
+    if update.progress is not None:
+        await jobs.progressed(tx, submission.job, update.progress)
+
+
+async def _unconfirmed(
+    tx: Tx, core: Core, submission: Submission, contracted: Contracted, now: int
+) -> Announced | None:
+    current = await submissions.get(tx, submission.row)
+    if current.task is not None:
+        # A callback has told the task's id while we were looking.
+        await submissions.release(tx, submission.row, core.node, now, asked=False)
+        return None
+    if not await submissions.unanswered(tx, submission.row, core.node):
+        return None
+    free = contracted.vendor.resubmits_free
+    most = MOST_FREE_SUBMISSIONS if free else MOST_PAID_SUBMISSIONS
+    again = free or contracted.unconfirmed is Unconfirmed.RESUBMIT
+    if again and submission.number < most:
+        await jobs.again(tx, submission.job, submission.row, now)
+        return None
+    failure = Failure(
+        ErrorClass.UNCONFIRMED,
+        "no_answer",
+        "The vendor never answered the submission; it may or may not have done, and charged, the work.",
+        retryable=True,
+    )
+    return await announce.fail_job(tx, core, submission.job, failure, Charged.UNKNOWN, now)

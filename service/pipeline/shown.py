@@ -1,0 +1,114 @@
+"""The one JSON form of each noun, for answers and events alike."""
+
+import json
+from typing import Any
+
+from schemas import endpoint as endpoint_schema
+from schemas.asset import Asset
+from schemas.delivery import Delivery, PastAttempt
+from schemas.endpoint import Endpoint
+from schemas.event import Event, rfc3339
+from schemas.job import Job
+from service.security.links import AssetLinks
+from service.store import callbacks, jobs, results
+from service.store.database import Reader
+
+
+def when(at: int | None) -> str | None:
+    return None if at is None else rfc3339(at)
+
+
+def asset(held: Asset, links: AssetLinks) -> dict[str, Any]:
+    return {
+        "id": held.id,
+        "object": "asset",
+        "url": links.url(held.id, held.expires_at),
+        "content_type": held.content_type,
+        "bytes": held.bytes,
+        "width": held.width,
+        "height": held.height,
+        "sha256": held.sha256,
+        "filename": held.filename,
+        "created_at": rfc3339(held.created_at),
+        "expires_at": rfc3339(held.expires_at),
+    }
+
+
+def _output(name: str, held: Asset, links: AssetLinks) -> dict[str, Any]:
+    whole = asset(held, links)
+    kept = ("url", "content_type", "bytes", "width", "height", "sha256")
+    return {"name": name, "asset": held.id, **{key: whole[key] for key in kept}}
+
+
+async def job(reader: Reader, shown: Job, links: AssetLinks) -> dict[str, Any]:
+    outputs = await results.assets(reader, shown.row)
+    heard = await callbacks.of_job(reader, shown.row)
+    inputs = await jobs.inputs_of(reader, shown.row)
+    return {
+        "id": shown.id,
+        "object": "job",
+        "operation": shown.operation,
+        "vendor": shown.vendor,
+        "state": shown.state,
+        "progress": shown.progress,
+        "vendor_task_id": shown.vendor_task_id,
+        "submissions": shown.submissions,
+        "created_at": when(shown.created_at),
+        "submitted_at": when(shown.submitted_at),
+        "finished_at": when(shown.finished_at),
+        "inputs": {entry.name: entry.source for entry in inputs},
+        "params": shown.request.params,
+        "extra": shown.request.extra,
+        "metadata": shown.request.metadata,
+        "channels": shown.request.channels,
+        "outputs": [_output(name, held, links) for name, held in outputs],
+        "error": None if shown.failure is None else shown.failure.as_json(),
+        "billing": {
+            "credits": shown.credits,
+            "charged": shown.charged,
+            "possible_duplicate": shown.possible_duplicate_at is not None,
+        },
+        "callbacks": [
+            {"via": entry.callback.via, "at": when(entry.received_at), "state": entry.state} for entry in heard
+        ],
+    }
+
+
+def event(written: Event) -> dict[str, Any]:
+    """Read back from the signed bytes, so that the log and the deliveries say the same."""
+    body: dict[str, Any] = json.loads(written.payload)
+    return body
+
+
+def endpoint(registered: Endpoint) -> dict[str, Any]:
+    times = {"created_at": rfc3339(registered.created_at), "updated_at": rfc3339(registered.updated_at)}
+    return endpoint_schema.as_json(registered, times)
+
+
+def delivery(owed: Delivery) -> dict[str, Any]:
+    return {
+        "id": owed.id,
+        "object": "delivery",
+        "event": owed.event,
+        "event_type": owed.event_type,
+        "endpoint": owed.endpoint,
+        "state": owed.state,
+        "attempt_count": owed.attempts,
+        "next_attempt_at": when(owed.retry_at),
+        "created_at": when(owed.created_at),
+        "finished_at": when(owed.finished_at),
+    }
+
+
+def attempt(past: PastAttempt) -> dict[str, Any]:
+    made = past.attempt
+    return {
+        "id": past.id,
+        "number": past.number,
+        "at": rfc3339(made.started_at),
+        "outcome": made.outcome,
+        "status": made.status,
+        "ms": made.ms,
+        "error": made.error,
+        "response_head": made.response_head,
+    }

@@ -1,0 +1,231 @@
+"""Third step: a job is handed to its vendor. What was prepared is saved before the call that may cost money."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from handlers.vendors.contract import Accepted, InputFile, InputLink, Prepared, Submitted, VendorError, Work
+from schemas.callback import Callback
+from schemas.job import Charged, ErrorClass, Job, JobState
+from service.pipeline import announce, poll, receive, retry
+from service.pipeline.core import Announced, Core
+from service.security import keys
+from service.store import assets, callbacks, jobs, submissions
+from service.store.database import Reader, Tx
+from service.store.submissions import Submission
+from service.vendors import Contracted
+
+log = structlog.get_logger()
+
+TRIES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A job with its pictures, and the submission before this one, if its answer never came."""
+
+    work: Work
+    unanswered: Submission | None
+
+
+class Submit:
+    """`reply_base` is where vendors may call us, without the token; None where they can't."""
+
+    def __init__(self, core: Core, reply_base: str | None) -> None:
+        self._core = core
+        self._reply_base = reply_base
+
+    async def claim(self, contracted: Contracted, room: int) -> Sequence[Job]:
+        """Jobs whose turn it is, as far as the vendor has room for more tasks at once."""
+        core, vendor = self._core, contracted.name
+        return await core.db.write(_claim, vendor, core.node, core.clock.now(), room, contracted.max_concurrent)
+
+    async def next_due(self, contracted: Contracted) -> int | None:
+        """None while the vendor is full: the end of a task wakes us."""
+        return await self._core.db.read(_next_due, contracted.name, contracted.max_concurrent)
+
+    async def run(self, job: Job, contracted: Contracted) -> None:
+        vendor, account = contracted.vendor, contracted.account
+        loaded = await self._core.db.read(_load, self._core, job, contracted)
+        try:
+            if loaded.unanswered is not None:
+                # The very same preparation: what the vendor recognises by it is not paid for again.
+                prepared = Prepared(loaded.unanswered.prepared)
+            else:
+                prepared = await vendor.prepare(account, loaded.work)
+        except VendorError as error:
+            await self._not_prepared(job, error)
+            return
+        token = keys.new_token() if vendor.announces and self._reply_base else None
+        submission = await self._core.db.write(_open, self._core, job, contracted, prepared, token, loaded.unanswered)
+        if submission is None:
+            return
+        reply_to = f"{self._reply_base}/callbacks/{vendor.name}/{token}" if token else None
+        try:
+            submitted = await vendor.submit(account, prepared, reply_to, loaded.work)
+        except VendorError as error:
+            if error.accepted is Accepted.UNKNOWN:
+                await self._no_answer(submission, job, error)
+            else:
+                await self._refused(submission, job, error)
+            return
+        await self._accepted(submission, job, submitted, contracted, called_back=token is not None)
+
+    async def _not_prepared(self, job: Job, error: VendorError) -> None:
+        now = self._core.clock.now()
+        if _is_final(error, job.tries):
+            await self._core.commit(announce.fail_job, self._core, job.row, error.as_failure(), None, now)
+            log.info("job.failed", job=job.id, error_class=error.error_class, code=error.code)
+            return
+        due_at = now + _wait(error, job.tries)
+        await self._core.db.write(_later, job, self._core.node, due_at)
+        log.warning("job.submit_later", job=job.id, code=error.code, due_at=due_at)
+
+    async def _refused(self, submission: Submission, job: Job, error: VendorError) -> None:
+        """The vendor said no, so nothing was begun and nothing is owed."""
+        now = self._core.clock.now()
+        if _is_final(error, job.tries):
+            failure = error.as_failure()
+            await self._core.commit(announce.fail_job, self._core, job.row, failure, Charged.NO, now)
+            log.info("job.failed", job=job.id, error_class=error.error_class, code=error.code)
+        else:
+            due_at = now + _wait(error, job.tries)
+            await self._core.db.write(_not_submitted, job, submission, due_at)
+            log.warning("job.submit_later", job=job.id, code=error.code, due_at=due_at)
+        self._core.wake(jobs.Step.SUBMIT, job.vendor)
+
+    async def _no_answer(self, submission: Submission, job: Job, error: VendorError) -> None:
+        """The call may have been taken in: wait for a callback until the watchdog, then `poll` decides."""
+        now = self._core.clock.now()
+        await self._core.db.write(_unanswered, submission, self._core.node, now)
+        log.warning("job.submit_unanswered", job=job.id, submission=submission.number, code=error.code)
+        self._core.wake(poll.STEP, job.vendor)
+
+    async def _accepted(
+        self, submission: Submission, job: Job, submitted: Submitted, contracted: Contracted, *, called_back: bool
+    ) -> None:
+        now = self._core.clock.now()
+        pace = contracted.vendor.pace
+        quiet = pace.watchdog if called_back and pace.watchdog is not None else pace.first_poll
+        due_at = now + round(quiet * 1000)
+        final = submitted.reply if submitted.reply is not None and self._says_final(contracted, submitted) else None
+        announced = await self._core.db.write(_accept, self._core, submission, submitted.task_id, final, due_at, now)
+        if announced is not None:
+            self._core.tell(announced)
+        log.info("job.submitted", job=job.id, vendor=job.vendor, task=submitted.task_id, submission=submission.number)
+        self._core.wake(jobs.Step.CONCLUDE if final else poll.STEP, job.vendor)
+
+    @staticmethod
+    def _says_final(contracted: Contracted, submitted: Submitted) -> bool:
+        assert submitted.reply is not None
+        return contracted.vendor.read(submitted.reply, None).final
+
+
+def _is_final(error: VendorError, tries: int) -> bool:
+    # A full rate window opens again by itself: waiting for it is never given up.
+    return error.permanent or (error.error_class is not ErrorClass.RATE_LIMIT and tries + 1 >= TRIES)
+
+
+def _wait(error: VendorError, tries: int) -> int:
+    return max(retry.backoff(tries), round((error.retry_after or 0) * 1000))
+
+
+async def _claim(tx: Tx, vendor: str, node: int, now: int, room: int, max_concurrent: int) -> Sequence[Job]:
+    # Held jobs count too: they are on their way to becoming tasks.
+    free = max_concurrent - await submissions.open_count(tx, vendor) - await jobs.held(tx, jobs.Step.SUBMIT, vendor)
+    if free <= 0:
+        return []
+    return await jobs.claim(tx, jobs.Step.SUBMIT, vendor, node, now, min(room, free))
+
+
+async def _next_due(reader: Reader, vendor: str, max_concurrent: int) -> int | None:
+    busy = await submissions.open_count(reader, vendor) + await jobs.held(reader, jobs.Step.SUBMIT, vendor)
+    return None if busy >= max_concurrent else await jobs.next_due(reader, jobs.Step.SUBMIT, vendor)
+
+
+async def _load(reader: Reader, core: Core, job: Job, contracted: Contracted) -> Loaded:
+    inputs: dict[str, InputFile | InputLink] = {}
+    for entry in await jobs.inputs_of(reader, job.row):
+        if entry.link is not None:
+            inputs[entry.name] = InputLink(entry.link)
+            continue
+        assert entry.asset is not None, "staged inputs have assets"
+        asset = await assets.by_row(reader, job.project, entry.asset)
+        assert asset is not None, "a job's asset is of its project"
+        inputs[entry.name] = InputFile(
+            path=core.files.path(asset.sha256),
+            content_type=asset.content_type,
+            filename=f"{asset.id}.{asset.content_type.split('/')[-1]}",
+            bytes=asset.bytes,
+            width=asset.width,
+            height=asset.height,
+        )
+    before = None if job.submission is None else await submissions.get(reader, job.submission)
+    unanswered = before if before is not None and before.state == "unanswered" else None
+    return Loaded(Work(job.id, contracted.operation_of(job), job.request.params, job.request.extra, inputs), unanswered)
+
+
+async def _open(
+    tx: Tx,
+    core: Core,
+    job: Job,
+    contracted: Contracted,
+    prepared: Prepared,
+    token: str | None,
+    unanswered: Submission | None,
+) -> Submission | None:
+    """The durable record before the paid call; None where the job is no longer ours to submit."""
+    now = core.clock.now()
+    pace = contracted.vendor.pace
+    silence = pace.call if pace.watchdog is None else pace.watchdog
+    submission = await submissions.add(
+        tx,
+        job=job.row,
+        project=job.project,
+        vendor=job.vendor,
+        number=job.submissions + 1,
+        token_hash=None if token is None else keys.hash_of(token),
+        prepared=prepared.data,
+        watch_at=now + round(silence * 1000),
+        deadline_at=now + round(pace.deadline * 1000),
+        node=core.node,
+        now=now,
+    )
+    # The document says that a second submit of the same upload is free; its history says otherwise. So it is told.
+    possible_duplicate_at = None if unanswered is None else now
+    if not await jobs.submitting(tx, job.row, core.node, submission.row, possible_duplicate_at):
+        await submissions.close(tx, submission.row)
+        return None
+    return submission
+
+
+async def _later(tx: Tx, job: Job, node: int, due_at: int) -> None:
+    await jobs.hand_on(tx, job.row, node, jobs.Step.SUBMIT, due_at, job.tries + 1)
+
+
+async def _not_submitted(tx: Tx, job: Job, submission: Submission, due_at: int) -> None:
+    await submissions.close(tx, submission.row)
+    await jobs.not_submitted(tx, job.row, submission.row, due_at)
+
+
+async def _unanswered(tx: Tx, submission: Submission, node: int, now: int) -> None:
+    # A callback that came early may have told the task's id.
+    known = (await submissions.get(tx, submission.row)).task is not None
+    due_at = now if known else max(submission.watch_at, now)
+    await submissions.release(tx, submission.row, node, due_at, asked=False)
+
+
+async def _accept(
+    tx: Tx, core: Core, submission: Submission, task: str | None, final: Callback | None, due_at: int, now: int
+) -> Announced | None:
+    announced = None if task is None else await announce.task_known(tx, core, submission, task, now)
+    job = await jobs.by_row(tx, submission.job)
+    if job.state not in (JobState.SUBMITTING, JobState.RUNNING):
+        await submissions.close(tx, submission.row)
+    elif final is not None:
+        await receive.store_answer(tx, submission, core.node, final, now, now)
+    else:
+        hinted = await callbacks.hints(tx, submission.row)
+        await submissions.release(tx, submission.row, core.node, now if hinted else due_at, asked=False)
+    return announced

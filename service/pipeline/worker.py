@@ -1,0 +1,109 @@
+"""The loop under every step: claim what is due, work on it, sleep until the next due time or a wake-up."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+import structlog
+
+from service.clock import Clock
+from service.store.database import StoreUnavailable
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+# After a fault of the store or of our own, so that a broken row can't spin the loop.
+PAUSE_AFTER_FAULT_MS = 1_000
+
+
+class Worker(Generic[T]):
+    """Runs up to `limit` pieces of work at once. `claim(room)` takes rows for this node; `next_due` looks ahead."""
+
+    def __init__(
+        self,
+        name: str,
+        clock: Clock,
+        *,
+        claim: Callable[[int], Awaitable[Sequence[T]]],
+        next_due: Callable[[], Awaitable[int | None]],
+        work: Callable[[T], Awaitable[None]],
+        broken: Callable[[T], Awaitable[None]],
+        limit: int,
+    ) -> None:
+        self.name = name
+        self._clock = clock
+        self._claim = claim
+        self._next_due = next_due
+        self._work = work
+        self._broken = broken
+        self._limit = limit
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._loop = asyncio.create_task(self._run(), name=f"worker {self.name}")
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    @property
+    def alive(self) -> bool:
+        return self._loop is not None and not self._loop.done()
+
+    async def stop(self, grace: float) -> None:
+        """Stop claiming, let what is held finish for `grace` seconds, then let go of it: its rows tell the rest."""
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.gather(self._loop, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                until = await self._claim_and_start()
+            except StoreUnavailable as error:
+                log.warning("worker.store_unavailable", worker=self.name, error=str(error))
+                until = self._clock.now() + PAUSE_AFTER_FAULT_MS
+            except Exception:
+                log.exception("worker.fault", worker=self.name)
+                until = self._clock.now() + PAUSE_AFTER_FAULT_MS
+            await self._clock.wait(self._wake, until)
+
+    async def _claim_and_start(self) -> int | None:
+        """Start what is due now; when to look again (None: only when woken)."""
+        room = self._limit - len(self._tasks)
+        if room <= 0:
+            return None
+        claimed = await self._claim(room)
+        for piece in claimed:
+            task = asyncio.create_task(self._do(piece), name=f"{self.name} {piece!r:.80}")
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+        if len(claimed) == room:
+            return None
+        return await self._next_due()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._wake.set()
+
+    async def _do(self, piece: T) -> None:
+        try:
+            await self._work(piece)
+        except Exception:
+            log.exception("worker.broken", worker=self.name)
+            await self._let_go(piece)
+
+    async def _let_go(self, piece: T) -> None:
+        try:
+            await self._broken(piece)
+        except Exception:
+            # The row stays in this node's hands; the next start takes it over.
+            log.exception("worker.stuck", worker=self.name)

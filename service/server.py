@@ -1,0 +1,118 @@
+"""The process: a listening socket, the HTTP server over the service, and what ends them."""
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+
+import structlog
+import uvicorn
+from pydantic import SecretStr
+
+from service import log as log_module
+from service.app import Wirephoto, running
+from service.config import Settings
+
+log = structlog.get_logger()
+
+GRACE_SECONDS = 10.0
+
+
+class _Server(uvicorn.Server):
+    """Signals are ours: uvicorn would raise them again before we have put anything away."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The listening socket; port 0 takes any free one."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+
+
+@asynccontextmanager
+async def serving(wirephoto: Wirephoto, sock: socket.socket) -> AsyncIterator[_Server]:
+    """The HTTP server over a running service. `should_exit` ends it."""
+    config = uvicorn.Config(
+        wirephoto.asgi(),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        timeout_graceful_shutdown=round(GRACE_SECONDS),
+    )
+    server = _Server(config)
+    # The socket listens already: what comes before the server is up waits in its backlog.
+    task = asyncio.create_task(server.serve(sockets=[sock]))
+    try:
+        yield server
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def serve(settings: Settings, *, sandbox: bool = False) -> None:
+    """Run until SIGTERM or SIGINT. Raises Locked, WrongKey, MigrationError, OSError (the port is taken)."""
+    log_module.configure(
+        json=settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+    )
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        sock = listen(settings)
+        stack.callback(sock.close)
+        settings = settings.model_copy(update={"port": sock.getsockname()[1]})
+        if sandbox:
+            settings = await with_sandboxes(settings, stack)
+        wirephoto = await stack.enter_async_context(running(settings))
+        await stack.enter_async_context(serving(wirephoto, sock))
+        _greet(wirephoto, sandbox=sandbox)
+        await stop.wait()
+        log.info("service.stopping")
+
+
+async def with_sandboxes(settings: Settings, stack: AsyncExitStack) -> Settings:
+    """The vendors' stand-ins on loopback, which is allowed, for there one tries; and settings that point at them."""
+    from service.sandboxes import Sandboxes  # a service with real vendors loads none of this
+
+    sandboxes = Sandboxes()
+    await sandboxes.start()
+    stack.push_async_callback(sandboxes.stop)
+    vance, pic = sandboxes.vendors["vanceai"], sandboxes.vendors["picwish"]
+    loopback = ["127.0.0.0/8", "::1/128"]
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - a comparison
+    return settings.model_copy(
+        update={
+            "public_url": settings.public_url or f"http://{host}:{settings.port}",
+            "allow_networks": [*settings.allow_networks, *loopback],
+            "allow_source_networks": [*settings.allow_source_networks, *loopback],
+            "vanceai": settings.vanceai.model_copy(
+                update={"base_url": vance.base_url, "api_token": SecretStr(vance.key)}
+            ),
+            "picwish": settings.picwish.model_copy(update={"base_url": pic.base_url, "api_key": SecretStr(pic.key)}),
+        }
+    )
+
+
+def _greet(wirephoto: Wirephoto, *, sandbox: bool) -> None:
+    """On standard output, for people: where it is, its first key once, and what to try."""
+    url = wirephoto.settings.link_base
+    lines = [f"Wirephoto is ready on {url}  (API: {url}/docs)"]
+    if wirephoto.made_key is not None:
+        lines.append(f"API key, shown only now: {wirephoto.made_key}")
+    if sandbox:
+        lines += [
+            "The vendors are sandboxes on this machine. Try:",
+            f"  export WIREPHOTO_URL={url} WIREPHOTO_KEY={wirephoto.made_key or 'wp_…'}",
+            "  wirephoto submit photo.jpg --operation vanceai/enlarge3 --param scale=2 --wait -o big.png",
+            "  wirephoto submit photo.jpg --operation picwish/self-face-cutout --wait -o face.png",
+        ]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+    log.info("service.ready", url=url, vendors=[contracted.name for contracted in wirephoto.site.vendors])

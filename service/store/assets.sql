@@ -1,0 +1,23 @@
+-- name: add
+INSERT INTO assets (public_id, project_id, sha256, bytes, content_type, width, height, filename, created_at, expires_at)
+VALUES (:public_id, :project, :sha256, :bytes, :content_type, :width, :height, :filename, :now, :expires_at)
+RETURNING id;
+
+-- name: get
+SELECT id, public_id, project_id, sha256, bytes, content_type, width, height, filename, created_at, expires_at
+FROM assets WHERE public_id = :public_id AND project_id = :project;
+
+-- name: by_signed_link
+SELECT id, public_id, project_id, sha256, bytes, content_type, width, height, filename, created_at, expires_at
+FROM assets WHERE public_id = :public_id;
+
+-- name: by_row
+SELECT id, public_id, project_id, sha256, bytes, content_type, width, height, filename, created_at, expires_at
+FROM assets WHERE id = :asset AND project_id = :project;
+
+-- A file is known while an asset, or a result on its way to become one, names it.
+-- name: known
+SELECT 1 AS known FROM assets WHERE sha256 = :sha256
+UNION
+SELECT 1 AS known FROM results WHERE sha256 = :sha256
+LIMIT 1;

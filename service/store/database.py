@@ -1,0 +1,49 @@
+"""What the rest of the service may ask of a database. A unit is one transaction's worth of work.
+
+A unit is `async def unit(tx, …)` and awaits nothing but `tx`: on SQLite the writer's thread runs it to its end
+without an event loop. `await db.write(finish_job, job, update)` answers only after the commit is durable.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Row = Mapping[str, Any]
+Values = Mapping[str, Any]
+
+
+class StoreUnavailable(Exception):
+    """The database can't be reached or is shutting down. Worth trying again."""
+
+
+class Reader(Protocol):
+    """A consistent view of the database."""
+
+    async def one(self, sql: str, values: Values) -> Row | None: ...
+
+    async def all(self, sql: str, values: Values) -> Sequence[Row]: ...
+
+
+class Tx(Reader, Protocol):
+    """The inside of a unit."""
+
+    async def run(self, sql: str, values: Values) -> int:
+        """How many rows were changed."""
+
+    async def run_many(self, sql: str, values: Iterable[Values]) -> None: ...
+
+
+Unit = Callable[Concatenate[Tx, P], Awaitable[T]]
+Query = Callable[Concatenate[Reader, P], Awaitable[T]]
+
+
+class Database(Protocol):
+    async def write(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a unit in a transaction; the answer comes after the commit. Its exception rolls back it alone."""
+
+    async def read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a query on a consistent view that sees all that was committed before the call."""
+
+    async def close(self) -> None: ...

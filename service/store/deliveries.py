@@ -1,0 +1,164 @@
+"""Deliveries and their attempts: what is owed to whom, and every try of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas import ids
+from schemas.delivery import Attempt, Delivery, DeliveryState, Outcome, Owed, PastAttempt
+from schemas.endpoint import Endpoint, EndpointState, wants
+from schemas.event import Event
+from service.store import endpoints, sql
+from service.store.database import Reader, Row, Tx
+
+_SQL = sql.beside(__file__)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    endpoint: str | None = None
+    event: str | None = None
+    state: str | None = None
+
+
+def _delivery(row: Row) -> Delivery:
+    return Delivery(
+        row=row["id"],
+        id=row["public_id"],
+        project=row["project_id"],
+        event=row["event_public_id"],
+        event_type=row["event_type"],
+        endpoint=row["endpoint_public_id"],
+        state=DeliveryState(row["state"]),
+        attempts=row["attempts"],
+        retry_at=row["retry_at"],
+        created_at=row["created_at"],
+        finished_at=row["finished_at"],
+    )
+
+
+async def owe(tx: Tx, event: Event, endpoint: Endpoint, node: int) -> Owed | None:
+    """Owe an event to one endpoint. None where the endpoint takes nothing now: the delivery is held for it."""
+    held = endpoint.state is not EndpointState.ENABLED
+    row = await tx.one(
+        _SQL["add"],
+        {
+            "public_id": ids.new_id("dlv", event.created_at),
+            "project": event.project,
+            "event": event.row,
+            "endpoint": endpoint.row,
+            "state": DeliveryState.HELD if held else DeliveryState.PENDING,
+            "node": None if held else node,
+            "now": event.created_at,
+        },
+    )
+    assert row is not None
+    return None if held else Owed(int(row["id"]), endpoint.row, event.row, 0)
+
+
+async def fan_out(tx: Tx, event: Event, node: int) -> list[Owed]:
+    """Owe an event to every endpoint that wants it; what this node has to send once the unit is committed."""
+    owed = []
+    for endpoint in await endpoints.of_event(tx, event.project, event.job):
+        if endpoint.row == event.about_endpoint or not wants(endpoint, event.type, event.channels):
+            continue
+        delivery = await owe(tx, event, endpoint, node)
+        if delivery is not None:
+            owed.append(delivery)
+    return owed
+
+
+async def claim(tx: Tx, node: int, now: int, limit: int) -> list[Owed]:
+    rows = await tx.all(_SQL["claim"], {"node": node, "now": now, "limit": limit})
+    return [Owed(row["id"], row["endpoint_id"], row["event_id"], row["attempts"]) for row in rows]
+
+
+async def next_due(reader: Reader) -> int | None:
+    row = await reader.one(_SQL["next_due"], {})
+    return None if row is None else row["due_at"]
+
+
+async def settle(tx: Tx, delivery: int, node: int, state: DeliveryState, attempts: int, now: int) -> bool:
+    """Nothing more will be tried. False where the row is no longer this node's."""
+    values = {"delivery": delivery, "node": node, "state": state, "attempts": attempts, "now": now}
+    return await tx.run(_SQL["settle"], values) == 1
+
+
+async def retry(tx: Tx, delivery: int, node: int, attempts: int, at: int) -> bool:
+    values = {"delivery": delivery, "node": node, "attempts": attempts, "retry_at": at}
+    return await tx.run(_SQL["retry"], values) == 1
+
+
+async def hold(tx: Tx, endpoint: int) -> int:
+    """Keep what is owed to an endpoint that takes nothing now."""
+    return await tx.run(_SQL["hold"], {"endpoint": endpoint})
+
+
+async def discard(tx: Tx, endpoint: int, now: int) -> int:
+    """The endpoint is gone: say so in the ledger of each delivery."""
+    return await tx.run(_SQL["discard"], {"endpoint": endpoint, "now": now})
+
+
+async def let_go(tx: Tx, delivery: int, node: int, now: int) -> bool:
+    """Give a delivery back untried, for whoever comes next."""
+    return await tx.run(_SQL["let_go"], {"delivery": delivery, "node": node, "now": now}) == 1
+
+
+async def add_attempt(tx: Tx, delivery: int, number: int, attempt: Attempt) -> None:
+    values = {
+        "public_id": ids.new_id("att", attempt.started_at),
+        "delivery": delivery,
+        "number": number,
+        "started_at": attempt.started_at,
+        "ms": attempt.ms,
+        "outcome": attempt.outcome,
+        "status": attempt.status,
+        "error": attempt.error,
+        "response_head": attempt.response_head,
+    }
+    await tx.run(_SQL["add_attempt"], values)
+
+
+async def attempts(reader: Reader, delivery: int) -> Sequence[PastAttempt]:
+    return [
+        PastAttempt(
+            row["public_id"],
+            row["number"],
+            Attempt(
+                outcome=Outcome(row["outcome"]),
+                started_at=row["started_at"],
+                ms=row["ms"],
+                status=row["status"],
+                error=row["error"],
+                response_head=row["response_head"],
+            ),
+        )
+        for row in await reader.all(_SQL["attempts"], {"delivery": delivery})
+    ]
+
+
+async def get(reader: Reader, project: int, public_id: str) -> Delivery | None:
+    row = await reader.one(_SQL["get"], {"project": project, "public_id": public_id})
+    return None if row is None else _delivery(row)
+
+
+async def by_row(reader: Reader, delivery: int) -> Delivery:
+    row = await reader.one(_SQL["by_row"], {"delivery": delivery})
+    assert row is not None, f"delivery row {delivery} is missing"
+    return _delivery(row)
+
+
+async def listed(reader: Reader, project: int, chosen: Filter, before: int, limit: int) -> Sequence[Delivery]:
+    """Newest first."""
+    values = {
+        "project": project,
+        "endpoint": chosen.endpoint,
+        "event": chosen.event,
+        "state": chosen.state,
+        "before": before,
+        "limit": limit,
+    }
+    return [_delivery(row) for row in await reader.all(_SQL["list"], values)]
+
+
+async def of_event(reader: Reader, event: int) -> Sequence[Delivery]:
+    return [_delivery(row) for row in await reader.all(_SQL["of_event"], {"event": event})]

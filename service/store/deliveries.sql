@@ -1,0 +1,82 @@
+-- name: add
+INSERT INTO deliveries (public_id, project_id, event_id, endpoint_id, state, node, created_at)
+VALUES (:public_id, :project, :event, :endpoint, :state, :node, :now)
+RETURNING id;
+
+-- SQLite has one writer, so nobody can claim the same row between the inner and the outer query.
+-- name: claim
+UPDATE deliveries SET node = :node, due_at = NULL, retry_at = NULL
+WHERE id IN (
+    SELECT id FROM deliveries WHERE due_at IS NOT NULL AND due_at <= :now ORDER BY due_at, id LIMIT :limit
+)
+RETURNING id, endpoint_id, event_id, attempts;
+
+-- name: next_due
+SELECT MIN(due_at) AS due_at FROM deliveries WHERE due_at IS NOT NULL;
+
+-- A delivery that was held while its attempt was under way still counts as what that attempt came to.
+-- name: settle
+UPDATE deliveries SET state = :state, attempts = :attempts, retry_at = NULL, due_at = NULL, node = NULL, finished_at = :now
+WHERE id = :delivery AND node = :node AND state IN ('pending', 'held');
+
+-- name: retry
+UPDATE deliveries SET attempts = :attempts, node = NULL,
+    retry_at = CASE WHEN state = 'pending' THEN :retry_at END,
+    due_at = CASE WHEN state = 'pending' THEN :retry_at END
+WHERE id = :delivery AND node = :node AND state IN ('pending', 'held');
+
+-- name: hold
+UPDATE deliveries SET state = 'held', due_at = NULL, retry_at = NULL
+WHERE endpoint_id = :endpoint AND state = 'pending';
+
+-- name: discard
+UPDATE deliveries SET state = 'discarded', due_at = NULL, retry_at = NULL, node = NULL, finished_at = :now
+WHERE endpoint_id = :endpoint AND state IN ('pending', 'held');
+
+-- name: let_go
+UPDATE deliveries SET node = NULL, due_at = CASE WHEN state = 'pending' THEN :now END
+WHERE id = :delivery AND node = :node;
+
+-- name: add_attempt
+INSERT INTO attempts (public_id, delivery_id, number, started_at, ms, outcome, status, error, response_head)
+VALUES (:public_id, :delivery, :number, :started_at, :ms, :outcome, :status, :error, :response_head);
+
+-- name: attempts
+SELECT public_id, number, started_at, ms, outcome, status, error, response_head
+FROM attempts WHERE delivery_id = :delivery ORDER BY number;
+
+-- name: get
+SELECT deliveries.*, events.public_id AS event_public_id, events.type AS event_type,
+    endpoints.public_id AS endpoint_public_id
+FROM deliveries
+JOIN events ON events.id = deliveries.event_id
+JOIN endpoints ON endpoints.id = deliveries.endpoint_id
+WHERE deliveries.public_id = :public_id AND deliveries.project_id = :project;
+
+-- name: by_row
+SELECT deliveries.*, events.public_id AS event_public_id, events.type AS event_type,
+    endpoints.public_id AS endpoint_public_id
+FROM deliveries
+JOIN events ON events.id = deliveries.event_id
+JOIN endpoints ON endpoints.id = deliveries.endpoint_id
+WHERE deliveries.id = :delivery;
+
+-- name: list
+SELECT deliveries.*, events.public_id AS event_public_id, events.type AS event_type,
+    endpoints.public_id AS endpoint_public_id
+FROM deliveries
+JOIN events ON events.id = deliveries.event_id
+JOIN endpoints ON endpoints.id = deliveries.endpoint_id
+WHERE deliveries.project_id = :project AND deliveries.id < :before
+  AND (CAST(:endpoint AS TEXT) IS NULL OR endpoints.public_id = :endpoint)
+  AND (CAST(:event AS TEXT) IS NULL OR events.public_id = :event)
+  AND (CAST(:state AS TEXT) IS NULL OR deliveries.state = :state)
+ORDER BY deliveries.id DESC LIMIT :limit;
+
+-- name: of_event
+SELECT deliveries.*, events.public_id AS event_public_id, events.type AS event_type,
+    endpoints.public_id AS endpoint_public_id
+FROM deliveries
+JOIN events ON events.id = deliveries.event_id
+JOIN endpoints ON endpoints.id = deliveries.endpoint_id
+WHERE deliveries.event_id = :event ORDER BY deliveries.id;

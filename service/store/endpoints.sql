@@ -1,0 +1,41 @@
+-- name: add
+INSERT INTO endpoints (
+    public_id, project_id, job_id, kind, url, events, channels, description, headers, secret, max_in_flight, state,
+    created_at, updated_at
+)
+VALUES (
+    :public_id, :project, :job, :kind, :url, :events, :channels, :description, :headers, :secret, :max_in_flight,
+    'enabled', :now, :now
+)
+RETURNING *;
+
+-- name: get
+SELECT * FROM endpoints
+WHERE public_id = :public_id AND project_id = :project AND deleted_at IS NULL AND job_id IS NULL;
+
+-- name: by_row
+SELECT * FROM endpoints WHERE id = :endpoint AND deleted_at IS NULL;
+
+-- name: list
+SELECT * FROM endpoints
+WHERE project_id = :project AND job_id IS NULL AND deleted_at IS NULL AND id > :after
+ORDER BY id LIMIT :limit;
+
+-- name: of_event
+SELECT * FROM endpoints WHERE project_id = :project AND job_id IS NULL AND deleted_at IS NULL
+UNION ALL
+SELECT * FROM endpoints WHERE job_id = :job AND deleted_at IS NULL;
+
+-- name: change
+UPDATE endpoints SET url = :url, events = :events, channels = :channels, description = :description,
+    headers = :headers, max_in_flight = :max_in_flight, updated_at = :now
+WHERE id = :endpoint AND deleted_at IS NULL;
+
+-- name: disable
+UPDATE endpoints SET state = 'disabled', disabled_reason = :reason, updated_at = :now
+WHERE id = :endpoint AND state <> 'disabled' AND deleted_at IS NULL
+RETURNING *;
+
+-- name: delete
+UPDATE endpoints SET deleted_at = :now, updated_at = :now
+WHERE id = :endpoint AND deleted_at IS NULL;

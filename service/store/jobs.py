@@ -1,0 +1,250 @@
+"""Jobs: what was asked for, in which state it is, and whose turn it is.
+
+A job that waits has `step` and `due_at`; one that a worker holds has `node`; one whose task is at the vendor has
+neither: its submission is asked instead. Every change of state is a compare-and-set and says whether it took place.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from schemas.job import Charged, ErrorClass, Failure, Input, Job, JobRequest, JobState
+from service.store import sql
+from service.store.database import Reader, Row, Tx
+
+_SQL = sql.beside(__file__)
+
+
+class Step(StrEnum):
+    STAGE = "stage"
+    SUBMIT = "submit"
+    CONCLUDE = "conclude"
+    FETCH = "fetch"
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedKey:
+    fingerprint: str
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    state: str | None = None
+    operation: str | None = None
+    vendor: str | None = None
+
+
+def _failure(text: str | None) -> Failure | None:
+    if text is None:
+        return None
+    error = json.loads(text)
+    return Failure(ErrorClass(error["class"]), error["code"], error["message"], error["retryable"])
+
+
+def _job(row: Row) -> Job:
+    return Job(
+        row=row["id"],
+        id=row["public_id"],
+        project=row["project_id"],
+        vendor=row["vendor"],
+        operation=row["operation"],
+        state=JobState(row["state"]),
+        request=JobRequest.model_validate_json(row["request"]),
+        progress=row["progress"],
+        tries=row["tries"],
+        submissions=row["submissions"],
+        submission=row["submission_id"],
+        vendor_task_id=row["vendor_task_id"],
+        created_at=row["created_at"],
+        staged_at=row["staged_at"],
+        submitted_at=row["submitted_at"],
+        finished_at=row["finished_at"],
+        failure=_failure(row["error"]),
+        credits=row["credits"],
+        charged=Charged(row["charged"]),
+        possible_duplicate_at=row["possible_duplicate_at"],
+    )
+
+
+def _maybe(row: Row | None) -> Job | None:
+    return None if row is None else _job(row)
+
+
+async def add(
+    tx: Tx,
+    *,
+    public_id: str,
+    project: int,
+    vendor: str,
+    request: JobRequest,
+    inputs: Sequence[Input],
+    needs_staging: bool,
+    now: int,
+) -> Job:
+    row = await tx.one(
+        _SQL["add"],
+        {
+            "public_id": public_id,
+            "project": project,
+            "vendor": vendor,
+            "operation": request.operation,
+            "step": Step.STAGE if needs_staging else Step.SUBMIT,
+            "request": request.model_dump_json(by_alias=True, exclude_none=True),
+            "now": now,
+            "staged_at": None if needs_staging else now,
+        },
+    )
+    assert row is not None
+    await tx.run_many(
+        _SQL["add_input"],
+        [
+            {
+                "job": row["id"],
+                "name": entry.name,
+                "source": json.dumps(entry.source),
+                "asset": entry.asset,
+                "link": entry.link,
+            }
+            for entry in inputs
+        ],
+    )
+    return await by_row(tx, int(row["id"]))
+
+
+async def inputs_of(reader: Reader, job: int) -> Sequence[Input]:
+    rows = await reader.all(_SQL["inputs"], {"job": job})
+    return [Input(row["name"], json.loads(row["source"]), row["asset_id"], row["link"]) for row in rows]
+
+
+async def staged_input(tx: Tx, job: int, name: str, asset: int) -> None:
+    await tx.run(_SQL["staged_input"], {"job": job, "name": name, "asset": asset})
+
+
+async def remember_key(tx: Tx, project: int, key: str, fingerprint: str, job: int, now: int, since: int) -> None:
+    await tx.run(_SQL["forget_key"], {"project": project, "key": key, "since": since})
+    values = {"project": project, "key": key, "fingerprint": fingerprint, "job": job, "now": now}
+    await tx.run(_SQL["remember_key"], values)
+
+
+async def remembered_key(reader: Reader, project: int, key: str, since: int) -> RememberedKey | None:
+    row = await reader.one(_SQL["remembered_key"], {"project": project, "key": key, "since": since})
+    return None if row is None else RememberedKey(row["fingerprint"], row["job_id"])
+
+
+async def get(reader: Reader, project: int, public_id: str) -> Job | None:
+    return _maybe(await reader.one(_SQL["get"], {"project": project, "public_id": public_id}))
+
+
+async def by_row(reader: Reader, job: int) -> Job:
+    """A row that another row of ours names: its absence is a bug."""
+    row = await reader.one(_SQL["by_row"], {"job": job})
+    assert row is not None, f"job row {job} is missing"
+    return _job(row)
+
+
+async def listed(reader: Reader, project: int, chosen: Filter, before: int, limit: int) -> Sequence[Job]:
+    """Newest first."""
+    values = {
+        "project": project,
+        "state": chosen.state,
+        "operation": chosen.operation,
+        "vendor": chosen.vendor,
+        "before": before,
+        "limit": limit,
+    }
+    return [_job(row) for row in await reader.all(_SQL["list"], values)]
+
+
+async def claim(tx: Tx, step: Step, vendor: str, node: int, now: int, limit: int) -> Sequence[Job]:
+    values = {"step": step, "vendor": vendor, "node": node, "now": now, "limit": limit}
+    return [_job(row) for row in await tx.all(_SQL["claim"], values)]
+
+
+async def next_due(reader: Reader, step: Step, vendor: str) -> int | None:
+    row = await reader.one(_SQL["next_due"], {"step": step, "vendor": vendor})
+    return None if row is None else row["due_at"]
+
+
+async def _changed(tx: Tx, statement: str, values: Mapping[str, Any]) -> bool:
+    return await tx.run(_SQL[statement], values) == 1
+
+
+async def hand_on(tx: Tx, job: int, node: int, step: Step | None, due_at: int | None, tries: int) -> bool:
+    values = {"job": job, "node": node, "step": step, "due_at": due_at, "tries": tries}
+    return await _changed(tx, "hand_on", values)
+
+
+async def try_later(tx: Tx, job: int, node: int, due_at: int) -> bool:
+    """The same step again, after a fault of ours."""
+    return await _changed(tx, "try_later", {"job": job, "node": node, "due_at": due_at})
+
+
+async def start_staging(tx: Tx, job: int, node: int) -> bool:
+    return await _changed(tx, "start_staging", {"job": job, "node": node})
+
+
+async def staged(tx: Tx, job: int, node: int, now: int) -> bool:
+    return await _changed(tx, "staged", {"job": job, "node": node, "now": now})
+
+
+async def submitting(tx: Tx, job: int, node: int, submission: int, possible_duplicate_at: int | None) -> bool:
+    values = {"job": job, "node": node, "submission": submission, "possible_duplicate_at": possible_duplicate_at}
+    return await _changed(tx, "submitting", values)
+
+
+async def not_submitted(tx: Tx, job: int, submission: int, due_at: int) -> bool:
+    return await _changed(tx, "not_submitted", {"job": job, "submission": submission, "due_at": due_at})
+
+
+async def again(tx: Tx, job: int, submission: int, now: int) -> bool:
+    return await _changed(tx, "again", {"job": job, "submission": submission, "now": now})
+
+
+async def running(tx: Tx, job: int, submission: int, task: str, now: int) -> Job | None:
+    values = {"job": job, "submission": submission, "task": task, "now": now}
+    return _maybe(await tx.one(_SQL["running"], values))
+
+
+async def progressed(tx: Tx, job: int, progress: int) -> bool:
+    return await _changed(tx, "progressed", {"job": job, "progress": progress})
+
+
+async def to_conclude(tx: Tx, job: int, now: int) -> bool:
+    return await _changed(tx, "to_conclude", {"job": job, "now": now})
+
+
+async def fetching(
+    tx: Tx, job: int, submission: int, task: str | None, charged: Charged, credits_: str | None, now: int
+) -> bool:
+    values = {
+        "job": job,
+        "submission": submission,
+        "task": task,
+        "charged": charged,
+        "credits": credits_,
+        "now": now,
+    }
+    return await _changed(tx, "fetching", values)
+
+
+async def succeed(tx: Tx, job: int, node: int, now: int) -> Job | None:
+    return _maybe(await tx.one(_SQL["succeed"], {"job": job, "node": node, "now": now}))
+
+
+async def fail(tx: Tx, job: int, failure: Failure, charged: Charged | None, now: int) -> Job | None:
+    values = {"job": job, "error": json.dumps(failure.as_json()), "charged": charged, "now": now}
+    return _maybe(await tx.one(_SQL["fail"], values))
+
+
+async def cancel(tx: Tx, job: int, now: int) -> Job | None:
+    return _maybe(await tx.one(_SQL["cancel"], {"job": job, "now": now}))
+
+
+async def held(reader: Reader, step: Step, vendor: str) -> int:
+    """How many jobs are in some node's hands at this step."""
+    row = await reader.one(_SQL["held"], {"step": step, "vendor": vendor})
+    assert row is not None
+    return int(row["count"])

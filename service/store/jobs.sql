@@ -1,0 +1,120 @@
+-- name: add
+INSERT INTO jobs (public_id, project_id, vendor, operation, state, step, due_at, request, charged, created_at, staged_at)
+VALUES (:public_id, :project, :vendor, :operation, 'queued', :step, :now, :request, 'no', :now, :staged_at)
+RETURNING id;
+
+-- name: add_input
+INSERT INTO job_inputs (job_id, name, source, asset_id, link) VALUES (:job, :name, :source, :asset, :link);
+
+-- name: inputs
+SELECT name, source, asset_id, link FROM job_inputs WHERE job_id = :job ORDER BY name;
+
+-- name: staged_input
+UPDATE job_inputs SET asset_id = :asset WHERE job_id = :job AND name = :name;
+
+-- name: remember_key
+INSERT INTO idempotency_keys (project_id, key, fingerprint, job_id, created_at)
+VALUES (:project, :key, :fingerprint, :job, :now);
+
+-- name: remembered_key
+SELECT fingerprint, job_id FROM idempotency_keys
+WHERE project_id = :project AND key = :key AND created_at >= :since;
+
+-- name: forget_key
+DELETE FROM idempotency_keys WHERE project_id = :project AND key = :key AND created_at < :since;
+
+-- name: get
+SELECT * FROM jobs WHERE public_id = :public_id AND project_id = :project;
+
+-- name: by_row
+SELECT * FROM jobs WHERE id = :job;
+
+-- name: list
+SELECT * FROM jobs
+WHERE project_id = :project AND id < :before
+  AND (CAST(:state AS TEXT) IS NULL OR state = :state)
+  AND (CAST(:operation AS TEXT) IS NULL OR operation = :operation)
+  AND (CAST(:vendor AS TEXT) IS NULL OR vendor = :vendor)
+ORDER BY id DESC LIMIT :limit;
+
+-- SQLite has one writer, so nobody can claim the same row between the inner and the outer query.
+-- name: claim
+UPDATE jobs SET node = :node, due_at = NULL
+WHERE id IN (
+    SELECT id FROM jobs
+    WHERE step = :step AND vendor = :vendor AND due_at IS NOT NULL AND due_at <= :now
+    ORDER BY due_at, id LIMIT :limit
+)
+RETURNING *;
+
+-- name: next_due
+SELECT MIN(due_at) AS due_at FROM jobs WHERE step = :step AND vendor = :vendor AND due_at IS NOT NULL;
+
+-- Hand a held job back: to the same step later, to another step, or (step NULL) to its submission.
+-- name: hand_on
+UPDATE jobs SET step = :step, due_at = :due_at, node = NULL, tries = :tries
+WHERE id = :job AND node = :node;
+
+-- name: start_staging
+UPDATE jobs SET state = 'staging' WHERE id = :job AND node = :node AND state = 'queued';
+
+-- name: staged
+UPDATE jobs SET state = 'queued', staged_at = :now, step = 'submit', due_at = :now, node = NULL, tries = 0
+WHERE id = :job AND node = :node AND state = 'staging';
+
+-- name: submitting
+UPDATE jobs SET state = 'submitting', step = NULL, due_at = NULL, node = NULL,
+    submissions = submissions + 1, submission_id = :submission, charged = 'unknown',
+    possible_duplicate_at = COALESCE(:possible_duplicate_at, possible_duplicate_at)
+WHERE id = :job AND node = :node AND state IN ('queued', 'submitting');
+
+-- The vendor said no to the call: it is as if it had not been made.
+-- name: not_submitted
+UPDATE jobs SET state = 'queued', step = 'submit', due_at = :due_at, tries = tries + 1, charged = 'no'
+WHERE id = :job AND submission_id = :submission AND state = 'submitting';
+
+-- name: again
+UPDATE jobs SET step = 'submit', due_at = :now, tries = 0
+WHERE id = :job AND submission_id = :submission AND state = 'submitting';
+
+-- name: running
+UPDATE jobs SET state = 'running', vendor_task_id = :task, submitted_at = :now, submission_id = :submission,
+    step = NULL, due_at = NULL, node = NULL, tries = 0
+WHERE id = :job AND state = 'submitting'
+RETURNING *;
+
+-- name: progressed
+UPDATE jobs SET progress = :progress WHERE id = :job AND state = 'running';
+
+-- name: to_conclude
+UPDATE jobs SET step = 'conclude', due_at = :now, node = NULL
+WHERE id = :job AND state IN ('submitting', 'running');
+
+-- The first final callback wins this; a late twin changes nothing.
+-- name: fetching
+UPDATE jobs SET state = 'fetching', step = 'fetch', due_at = :now, node = NULL, tries = 0, progress = NULL,
+    submission_id = :submission, vendor_task_id = COALESCE(:task, vendor_task_id),
+    submitted_at = COALESCE(submitted_at, :now), charged = :charged, credits = :credits
+WHERE id = :job AND state IN ('submitting', 'running');
+
+-- name: succeed
+UPDATE jobs SET state = 'succeeded', step = NULL, due_at = NULL, node = NULL, progress = 100, finished_at = :now
+WHERE id = :job AND node = :node AND state = 'fetching'
+RETURNING *;
+
+-- name: fail
+UPDATE jobs SET state = 'failed', step = NULL, due_at = NULL, node = NULL, finished_at = :now, error = :error,
+    charged = COALESCE(:charged, charged)
+WHERE id = :job AND state NOT IN ('succeeded', 'failed', 'canceled')
+RETURNING *;
+
+-- name: cancel
+UPDATE jobs SET state = 'canceled', step = NULL, due_at = NULL, node = NULL, finished_at = :now
+WHERE id = :job AND state NOT IN ('succeeded', 'failed', 'canceled')
+RETURNING *;
+
+-- name: held
+SELECT COUNT(*) AS count FROM jobs WHERE step = :step AND vendor = :vendor AND node IS NOT NULL;
+
+-- name: try_later
+UPDATE jobs SET due_at = :due_at, node = NULL, tries = tries + 1 WHERE id = :job AND node = :node;

@@ -1,0 +1,61 @@
+"""API keys: they belong to a project; only a hash is kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.store import sql
+from service.store.database import Reader, Tx
+
+_SQL = sql.beside(__file__)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    row: int
+    id: str
+    role: str
+    name: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is asking: a key, its project, and whether that is the operator's own (the first)."""
+
+    key: str
+    key_name: str
+    project: int
+    role: str
+    hash: str
+    first_project: bool
+
+
+async def add(tx: Tx, project: int, public_id: str, role: str, name: str, key_hash: str, now: int) -> None:
+    values = {"public_id": public_id, "project": project, "role": role, "name": name, "hash": key_hash, "now": now}
+    await tx.one(_SQL["add"], values)
+
+
+async def by_hash(reader: Reader, key_hash: str) -> Principal | None:
+    row = await reader.one(_SQL["by_hash"], {"hash": key_hash})
+    if row is None:
+        return None
+    return Principal(
+        row["public_id"], row["name"], row["project_id"], row["role"], row["hash"], bool(row["first_project"])
+    )
+
+
+async def of_project(reader: Reader, project: int, limit: int, after: str | None) -> Sequence[Key]:
+    """Oldest first; `after` is the id of the last key of the page before."""
+    rows = await reader.all(_SQL["of_project"], {"project": project, "after": after, "limit": limit})
+    return [Key(row["id"], row["public_id"], row["role"], row["name"], row["created_at"]) for row in rows]
+
+
+async def revoke(tx: Tx, project: int, public_id: str, now: int) -> bool:
+    return await tx.run(_SQL["revoke"], {"project": project, "public_id": public_id, "now": now}) == 1
+
+
+async def other_admins(reader: Reader, project: int, public_id: str) -> int:
+    """How many admin keys are left without this one: a project must not lock itself out."""
+    row = await reader.one(_SQL["other_admins"], {"project": project, "public_id": public_id})
+    assert row is not None
+    return int(row["count"])

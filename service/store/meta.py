@@ -1,0 +1,15 @@
+"""Single facts about this store, such as the fingerprint of the secret key that seals its secrets."""
+
+from service.store import sql
+from service.store.database import Reader, Tx
+
+_SQL = sql.beside(__file__)
+
+
+async def get(reader: Reader, name: str) -> str | None:
+    row = await reader.one(_SQL["get"], {"name": name})
+    return None if row is None else str(row["value"])
+
+
+async def put(tx: Tx, name: str, value: str) -> None:
+    await tx.run(_SQL["put"], {"name": name, "value": value})

@@ -1,0 +1,37 @@
+"""Nodes: processes with an id and a heartbeat, and taking over what a dead one held."""
+
+from schemas import ids
+from service.store import sql
+from service.store.database import Tx
+
+_SQL = sql.beside(__file__)
+
+
+async def add(tx: Tx, now: int) -> int:
+    row = await tx.one(_SQL["add"], {"public_id": ids.new_id("nod", now), "now": now})
+    assert row is not None
+    return int(row["id"])
+
+
+async def beat(tx: Tx, node: int, now: int) -> bool:
+    """False where others have declared this node dead: it must stop, its rows are no longer its own."""
+    return await tx.run(_SQL["beat"], {"node": node, "now": now}) == 1
+
+
+async def end(tx: Tx, node: int, now: int) -> None:
+    await _release(tx, node, now)
+
+
+async def take_over(tx: Tx, node: int, now: int, silent_since: int) -> int:
+    """Free what nodes held that have been silent since `silent_since`; how many nodes there were."""
+    dead = await tx.all(_SQL["dead"], {"node": node, "before": silent_since})
+    for row in dead:
+        await _release(tx, row["id"], now)
+    return len(dead)
+
+
+async def _release(tx: Tx, dead: int, now: int) -> None:
+    values = {"dead": dead, "now": now}
+    for statement in ("release_jobs", "release_submissions", "release_deliveries"):
+        await tx.run(_SQL[statement], values)
+    await tx.run(_SQL["end"], {"node": dead, "now": now})

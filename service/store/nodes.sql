@@ -1,0 +1,25 @@
+-- name: add
+INSERT INTO nodes (public_id, started_at, beat_at) VALUES (:public_id, :now, :now) RETURNING id;
+
+-- name: beat
+UPDATE nodes SET beat_at = :now WHERE id = :node AND ended_at IS NULL;
+
+-- name: end
+UPDATE nodes SET ended_at = :now WHERE id = :node AND ended_at IS NULL;
+
+-- name: dead
+SELECT id FROM nodes WHERE ended_at IS NULL AND id <> :node AND beat_at < :before;
+
+-- name: release_jobs
+UPDATE jobs SET node = NULL, due_at = :now WHERE node = :dead;
+
+-- A submission whose paid call was cut off waits for its callback until the watchdog; a known task is asked at once.
+-- name: release_submissions
+UPDATE submissions
+SET node = NULL, due_at = CASE WHEN vendor_task_id IS NULL AND watch_at > :now THEN watch_at ELSE :now END
+WHERE node = :dead;
+
+-- name: release_deliveries
+UPDATE deliveries
+SET node = NULL, due_at = CASE WHEN state = 'pending' THEN :now END
+WHERE node = :dead;

@@ -1,0 +1,16 @@
+-- name: add
+INSERT INTO projects (public_id, name, webhook_secret, created_at)
+VALUES (:public_id, :name, :webhook_secret, :now)
+RETURNING id;
+
+-- name: all
+SELECT id, public_id, name, created_at FROM projects WHERE id > :after ORDER BY id LIMIT :limit;
+
+-- name: get
+SELECT id, public_id, name, webhook_secret, created_at FROM projects WHERE id = :project;
+
+-- name: first
+SELECT id FROM projects ORDER BY id LIMIT 1;
+
+-- name: next_sequence
+UPDATE projects SET last_sequence = last_sequence + 1 WHERE id = :project RETURNING last_sequence;

@@ -1,0 +1,61 @@
+-- name: add
+INSERT INTO submissions (
+    job_id, project_id, vendor, number, token_hash, state, prepared, sent_at, watch_at, deadline_at, node
+)
+VALUES (
+    :job, :project, :vendor, :number, :token_hash, 'sending', :prepared, :now, :watch_at, :deadline_at, :node
+)
+RETURNING *;
+
+-- name: get
+SELECT * FROM submissions WHERE id = :submission;
+
+-- name: by_token
+SELECT submissions.* FROM submissions WHERE token_hash = :token_hash AND vendor = :vendor;
+
+-- name: of_job
+SELECT * FROM submissions WHERE job_id = :job ORDER BY number;
+
+-- name: open_count
+SELECT COUNT(*) AS count FROM submissions WHERE vendor = :vendor AND state IN ('sending', 'running');
+
+-- SQLite has one writer, so nobody can claim the same row between the inner and the outer query.
+-- name: claim
+UPDATE submissions SET node = :node, due_at = NULL
+WHERE id IN (
+    SELECT id FROM submissions
+    WHERE vendor = :vendor AND due_at IS NOT NULL AND due_at <= :now
+    ORDER BY due_at, id LIMIT :limit
+)
+RETURNING *;
+
+-- name: next_due
+SELECT MIN(due_at) AS due_at FROM submissions WHERE vendor = :vendor AND due_at IS NOT NULL;
+
+-- name: task_known
+UPDATE submissions SET state = 'running', vendor_task_id = :task
+WHERE id = :submission AND state IN ('sending', 'unanswered');
+
+-- name: release
+UPDATE submissions SET node = NULL, due_at = :due_at, asks = asks + :asked
+WHERE id = :submission AND node = :node AND state IN ('sending', 'running');
+
+-- A hint makes a waiting task due; one that is in a node's hands is looked at when that node lets go.
+-- name: hurry
+UPDATE submissions SET due_at = :due_at
+WHERE id = :submission AND node IS NULL AND state IN ('sending', 'running') AND vendor_task_id IS NOT NULL
+  AND (due_at IS NULL OR due_at > :due_at);
+
+-- The paid call had no answer. The token stays good: a late callback on it still counts.
+-- name: unanswered
+UPDATE submissions SET state = 'unanswered', node = NULL, due_at = NULL
+WHERE id = :submission AND node = :node AND state = 'sending';
+
+-- name: wait
+UPDATE submissions SET node = NULL, due_at = NULL WHERE id = :submission AND node = :node;
+
+-- name: close
+UPDATE submissions SET state = 'closed', node = NULL, due_at = NULL WHERE id = :submission;
+
+-- name: close_all
+UPDATE submissions SET state = 'closed', node = NULL, due_at = NULL WHERE job_id = :job AND state <> 'closed';

@@ -1,0 +1,176 @@
+"""Endpoints: subscribers' registrations, their secrets, and a test shot."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from handlers import standardwebhooks
+from handlers.destinations.contract import Message, NoSteps
+from schemas import ids
+from schemas.delivery import Outcome
+from schemas.endpoint import Endpoint, EndpointPatch, EndpointRequest, Target
+from schemas.event import envelope, rfc3339
+from schemas.problem import FieldError, invalid, not_found
+from service.pipeline import shown
+from service.store import deliveries, endpoints, projects
+from service.store.database import Reader, Tx
+from service.store.keys import Principal
+from service.web.site import (
+    Answer,
+    Site,
+    bad_cursor,
+    limit_of,
+    must_be_public,
+    page,
+    read_model,
+    site_of,
+)
+
+TEST_TYPE = "endpoint.test"
+
+
+async def create(request: Request, who: Principal) -> Response:
+    site = site_of(request)
+    wanted = await read_model(request, EndpointRequest)
+    must_be_public(site.guard, wanted.url, "url")
+    now = site.clock.now()
+    public_id = ids.new_id("ep", now)
+    secret = standardwebhooks.new_secret()
+    vault = site.core.vault
+    fields = endpoints.Changeable(
+        url=wanted.url,
+        events=tuple(wanted.events),
+        channels=tuple(wanted.channels),
+        description=wanted.description,
+        header_names=tuple(wanted.headers),
+        sealed_headers=vault.seal(public_id, json.dumps(wanted.headers)),
+        max_in_flight=wanted.max_in_flight,
+    )
+    endpoint = await site.core.db.write(
+        endpoints.add, who.project, public_id, wanted.kind, fields, vault.seal(public_id, secret), now, None
+    )
+    body = {**shown.endpoint(endpoint), "secret": secret}
+    return Answer(body, 201, {"Location": f"/v1/endpoints/{endpoint.id}"})
+
+
+async def index(request: Request, who: Principal) -> Response:
+    site, limit = site_of(request), limit_of(request)
+    return page(await site.core.db.read(_page, who.project, request.query_params.get("after"), limit + 1), limit)
+
+
+async def _page(reader: Reader, project: int, cursor: str | None, limit: int) -> list[dict[str, Any]]:
+    after = 0
+    if cursor is not None:
+        last = await endpoints.get(reader, project, cursor)
+        if last is None:
+            raise bad_cursor()
+        after = last.row
+    return [shown.endpoint(entry) for entry in await endpoints.listed(reader, project, after, limit)]
+
+
+async def _find(request: Request, who: Principal) -> Endpoint:
+    endpoint = await site_of(request).core.db.read(endpoints.get, who.project, request.path_params["id"])
+    if endpoint is None:
+        raise not_found("endpoint")
+    return endpoint
+
+
+async def show(request: Request, who: Principal) -> Response:
+    return Answer(shown.endpoint(await _find(request, who)))
+
+
+async def secret(request: Request, who: Principal) -> Response:
+    endpoint = await _find(request, who)
+    return Answer({"secret": site_of(request).core.vault.open(endpoint.id, endpoint.sealed_secret)})
+
+
+async def webhook_secret(request: Request, who: Principal) -> Response:
+    """What per-job webhooks of this project are signed with."""
+    core = site_of(request).core
+    owner, sealed = await core.db.read(projects.sealed_webhook_secret, who.project)
+    return Answer({"secret": core.vault.open(owner, sealed)})
+
+
+async def change(request: Request, who: Principal) -> Response:
+    site = site_of(request)
+    patch = await read_model(request, EndpointPatch)
+    nulls = [name for name in patch.model_fields_set if getattr(patch, name) is None]
+    if nulls:
+        raise invalid([FieldError(name, "can't be null; leave it out to keep it") for name in sorted(nulls)])
+    if patch.url is not None:
+        must_be_public(site.guard, patch.url, "url")
+    endpoint = await _find(request, who)
+    await site.core.db.write(_change, site, endpoint, patch)
+    site.deliver.endpoint_changed(endpoint.row)
+    return Answer(shown.endpoint(await _find(request, who)))
+
+
+async def _change(tx: Tx, site: Site, endpoint: Endpoint, patch: EndpointPatch) -> None:
+    current = await endpoints.by_row(tx, endpoint.row)
+    if current is None:
+        raise not_found("endpoint")
+    given: Mapping[str, Any] = patch.model_dump(exclude_unset=True, exclude={"headers"})
+    changes: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    }
+    if patch.headers is not None:
+        changes["header_names"] = tuple(patch.headers)
+        changes["sealed_headers"] = site.core.vault.seal(current.id, json.dumps(patch.headers))
+    fields = endpoints.Changeable(
+        url=current.url,
+        events=current.events,
+        channels=current.channels,
+        description=current.description,
+        header_names=current.header_names,
+        sealed_headers=current.sealed_headers,
+        max_in_flight=current.max_in_flight,
+    )
+    await endpoints.change(tx, current.row, replace(fields, **changes), site.clock.now())
+
+
+async def delete(request: Request, who: Principal) -> Response:
+    site = site_of(request)
+    endpoint = await _find(request, who)
+    await site.core.db.write(_delete, endpoint.row, site.clock.now())
+    site.deliver.endpoint_changed(endpoint.row)
+    return Response(status_code=204)
+
+
+async def _delete(tx: Tx, endpoint: int, now: int) -> None:
+    """Gone for its subscriber; what it was still owed says so in the ledger."""
+    if await endpoints.delete(tx, endpoint, now):
+        await deliveries.discard(tx, endpoint, now)
+
+
+async def test(request: Request, who: Principal) -> Response:
+    """One signed message right now, outside of the log; the answer tells what the receiver said."""
+    site = site_of(request)
+    endpoint = await _find(request, who)
+    now = site.clock.now()
+    event_id = ids.new_id("evt", now)
+    body = json.dumps(envelope(event_id, TEST_TYPE, now, 0, shown.endpoint(endpoint)), ensure_ascii=False)
+    vault = site.core.vault
+    target = Target(
+        endpoint.id,
+        endpoint.kind,
+        endpoint.url,
+        vault.open(endpoint.id, endpoint.sealed_secret),
+        json.loads(vault.open(endpoint.id, endpoint.sealed_headers)),
+    )
+    message = Message(event_id, TEST_TYPE, body.encode())
+    attempt = await site.destinations[endpoint.kind].send(message, target, NoSteps())
+    return Answer(
+        {
+            "delivered": attempt.outcome is Outcome.DELIVERED,
+            "event": event_id,
+            "at": rfc3339(attempt.started_at),
+            "status": attempt.status,
+            "ms": attempt.ms,
+            "error": attempt.error,
+            "response_head": attempt.response_head,
+        }
+    )

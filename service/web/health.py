@@ -1,0 +1,25 @@
+"""Is the process up, and can it do its work?"""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.store import projects
+from service.store.database import StoreUnavailable
+from service.web.site import Answer, site_of
+
+
+async def healthz(request: Request) -> Response:  # noqa: ARG001 - that it answers is the answer
+    return Answer({"status": "ok"})
+
+
+async def readyz(request: Request) -> Response:
+    """503 with the reasons, where the store can't be reached or a worker has died."""
+    site = site_of(request)
+    reasons = [f"worker {name} has died" for name, worker in site.alive.items() if not worker.alive]
+    try:
+        await site.core.db.read(projects.first)
+    except (StoreUnavailable, OSError) as error:
+        reasons.append(f"store: {error}")
+    if reasons:
+        return Answer({"status": "not ready", "reasons": reasons}, 503)
+    return Answer({"status": "ready"})

@@ -1,0 +1,123 @@
+"""Projects and keys: who may do what, and the walls between tenants."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from handlers import standardwebhooks
+from schemas import ids
+from schemas.event import rfc3339
+from schemas.problem import FieldError, Problem, invalid, not_found
+from service.pipeline.core import Core
+from service.security import keys as security_keys
+from service.security.keys import Role
+from service.store import keys, projects
+from service.store.database import Tx
+from service.store.keys import Principal
+from service.store.projects import Project
+from service.web.site import Answer, limit_of, query_int, read_model, site_of
+
+
+class ProjectRequest(BaseModel):
+    """The body of `POST /v1/projects`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=100)
+
+
+class KeyRequest(BaseModel):
+    """The body of `POST /v1/keys`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Role = Role.WRITE
+    name: str = Field("", max_length=100)
+
+
+def _only_the_first(who: Principal) -> None:
+    if not who.first_project:
+        raise Problem(403, "forbidden", "Projects are managed with an admin key of the first project.")
+
+
+async def add_project(tx: Tx, core: Core, name: str, key: str, key_name: str) -> Project:
+    """A project with its first admin key and its secret for per-job webhooks."""
+    now = core.clock.now()
+    public_id = ids.new_id("prj", now)
+    sealed = core.vault.seal(public_id, standardwebhooks.new_secret())
+    project = await projects.add(tx, public_id, name, sealed, now)
+    key_hash = security_keys.hash_of(key)
+    await keys.add(tx, project.row, ids.new_id("key", now), Role.ADMIN, key_name, key_hash, now)
+    return project
+
+
+async def create(request: Request, who: Principal) -> Response:
+    _only_the_first(who)
+    core = site_of(request).core
+    wanted = await read_model(request, ProjectRequest)
+    key = security_keys.new_key()
+    project = await core.db.write(add_project, core, wanted.name, key, "first key")
+    return Answer({**_project(project), "api_key": key}, 201)
+
+
+async def index(request: Request, who: Principal) -> Response:
+    _only_the_first(who)
+    limit = limit_of(request)
+    # Only the operator sees this list, so a row number tells nobody anything new.
+    after = query_int(request, "after", 0, 0, 2**63 - 1)
+    found = await site_of(request).core.db.read(projects.all_of, after, limit + 1)
+    more = str(found[limit - 1].row) if len(found) > limit else None
+    return Answer({"data": [_project(entry) for entry in found[:limit]], "next": more})
+
+
+def _project(project: Project) -> dict[str, Any]:
+    return {
+        "id": project.id,
+        "object": "project",
+        "name": project.name,
+        "created_at": rfc3339(project.created_at),
+    }
+
+
+async def create_key(request: Request, who: Principal) -> Response:
+    site = site_of(request)
+    wanted = await read_model(request, KeyRequest, optional=True)
+    now = site.clock.now()
+    key, public_id = security_keys.new_key(), ids.new_id("key", now)
+    key_hash = security_keys.hash_of(key)
+    await site.core.db.write(keys.add, who.project, public_id, wanted.role, wanted.name, key_hash, now)
+    body = {"id": public_id, "object": "key", "role": wanted.role, "name": wanted.name, "created_at": rfc3339(now)}
+    return Answer({**body, "api_key": key}, 201)
+
+
+async def index_keys(request: Request, who: Principal) -> Response:
+    limit = limit_of(request)
+    cursor = request.query_params.get("after")
+    found = await site_of(request).core.db.read(keys.of_project, who.project, limit + 1, cursor)
+    shown = [
+        {
+            "id": entry.id,
+            "object": "key",
+            "role": entry.role,
+            "name": entry.name,
+            "created_at": rfc3339(entry.created_at),
+        }
+        for entry in found[:limit]
+    ]
+    return Answer({"data": shown, "next": shown[-1]["id"] if len(found) > limit else None})
+
+
+async def revoke_key(request: Request, who: Principal) -> Response:
+    site = site_of(request)
+    await site.core.db.write(_revoke, who.project, request.path_params["id"], site.clock.now())
+    return Response(status_code=204)
+
+
+async def _revoke(tx: Tx, project: int, public_id: str, now: int) -> None:
+    if not await keys.revoke(tx, project, public_id, now):
+        raise not_found("key")
+    if await keys.other_admins(tx, project, public_id) == 0:
+        # The unit rolls back with it: a project can't lock itself out.
+        raise invalid([FieldError("id", "is the project's last admin key: make another one first")])

@@ -1,0 +1,151 @@
+"""Every URL on one screen."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPMethod
+
+import structlog
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route as StarletteRoute
+
+from schemas.endpoint import EndpointPatch, EndpointRequest
+from schemas.job import JobRequest
+from schemas.problem import Problem
+from service.security.keys import Role
+from service.store.database import StoreUnavailable
+from service.store.keys import Principal
+from service.web import assets, callbacks, docs, endpoints, events, health, jobs, operations, projects
+from service.web.projects import KeyRequest, ProjectRequest
+from service.web.site import Answer, authenticate
+
+log = structlog.get_logger()
+
+Handler = Callable[[Request, Principal], Awaitable[Response]]
+OpenHandler = Callable[[Request], Awaitable[Response]]
+
+GET, POST, PATCH, DELETE = HTTPMethod.GET, HTTPMethod.POST, HTTPMethod.PATCH, HTTPMethod.DELETE
+
+
+@dataclass(frozen=True)
+class Route:
+    """One row: `role` is the least that a key must have."""
+
+    method: HTTPMethod
+    path: str
+    handler: Handler
+    role: Role
+    summary: str
+    body: type[BaseModel] | None = None
+    status: int = 200
+    query: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OpenRoute:
+    """One row that needs no key."""
+
+    method: HTTPMethod
+    path: str
+    handler: OpenHandler
+    summary: str
+    status: int = 200
+    query: tuple[str, ...] = ()
+
+
+_LIST = ("limit", "after")
+_LINK = ("exp", "sig")
+_DELIVERIES = ("endpoint", "event", "state", *_LIST)
+
+ROUTES: tuple[Route | OpenRoute, ...] = (
+    Route(POST, "/v1/jobs", jobs.create, Role.WRITE, "Submit a job", JobRequest, 202),
+    Route(GET, "/v1/jobs", jobs.index, Role.READ, "List jobs", query=("state", "operation", "vendor", *_LIST)),
+    Route(GET, "/v1/jobs/{id}", jobs.show, Role.READ, "Look at a job"),
+    Route(GET, "/v1/jobs/{id}/timeline", jobs.timeline, Role.READ, "Every step of a job with its time"),
+    Route(POST, "/v1/jobs/{id}/cancel", jobs.cancel, Role.WRITE, "Cancel a job"),
+    Route(POST, "/v1/assets", assets.create, Role.WRITE, "Upload an image", status=201),
+    Route(GET, "/v1/assets/{id}", assets.show, Role.READ, "Look at an asset"),
+    OpenRoute(GET, "/v1/assets/{id}/content", assets.content, "An asset's bytes, by signed link or key", query=_LINK),
+    Route(GET, "/v1/operations", operations.index, Role.READ, "List operations"),
+    Route(GET, "/v1/operations/{vendor}/{name}", operations.show, Role.READ, "Look at an operation"),
+    Route(GET, "/v1/events", events.index, Role.READ, "The ordered log of events", query=("after", "type", "limit")),
+    Route(GET, "/v1/events/{id}", events.show, Role.READ, "Look at an event, with its deliveries"),
+    Route(POST, "/v1/endpoints", endpoints.create, Role.WRITE, "Register an endpoint", EndpointRequest, 201),
+    Route(GET, "/v1/endpoints", endpoints.index, Role.READ, "List endpoints", query=_LIST),
+    Route(GET, "/v1/endpoints/{id}", endpoints.show, Role.READ, "Look at an endpoint"),
+    Route(PATCH, "/v1/endpoints/{id}", endpoints.change, Role.WRITE, "Change an endpoint", EndpointPatch),
+    Route(DELETE, "/v1/endpoints/{id}", endpoints.delete, Role.WRITE, "Delete an endpoint", status=204),
+    Route(GET, "/v1/endpoints/{id}/secret", endpoints.secret, Role.WRITE, "An endpoint's signing secret"),
+    Route(POST, "/v1/endpoints/{id}/test", endpoints.test, Role.WRITE, "Send a signed test message now"),
+    Route(GET, "/v1/webhook-secret", endpoints.webhook_secret, Role.WRITE, "The secret of per-job webhooks"),
+    Route(GET, "/v1/deliveries", events.deliveries_index, Role.READ, "List deliveries", query=_DELIVERIES),
+    Route(GET, "/v1/deliveries/{id}", events.delivery_show, Role.READ, "Look at a delivery, with its attempts"),
+    Route(POST, "/v1/projects", projects.create, Role.ADMIN, "Make a project", ProjectRequest, 201),
+    Route(GET, "/v1/projects", projects.index, Role.ADMIN, "List projects", query=_LIST),
+    Route(POST, "/v1/keys", projects.create_key, Role.ADMIN, "Make an API key", KeyRequest, 201),
+    Route(GET, "/v1/keys", projects.index_keys, Role.ADMIN, "List API keys", query=_LIST),
+    Route(DELETE, "/v1/keys/{id}", projects.revoke_key, Role.ADMIN, "Revoke an API key", status=204),
+    OpenRoute(POST, "/callbacks/{vendor}/{token}", callbacks.inbound, "A vendor's webhook", 204),
+    OpenRoute(GET, "/callbacks/{vendor}/{token}", callbacks.inbound, "A vendor's webhook, by GET", 204),
+    OpenRoute(GET, "/healthz", health.healthz, "Is the process up?"),
+    OpenRoute(GET, "/readyz", health.readyz, "Can it do its work?"),
+    OpenRoute(GET, "/openapi.json", docs.openapi_json, "This description"),
+    OpenRoute(GET, "/docs", docs.page, "This description, to read"),
+)  # fmt: skip
+
+
+def _answering(route: Route | OpenRoute) -> OpenHandler:
+    """The route's handler behind its key, with whatever goes wrong as a problem."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            if isinstance(route, OpenRoute):
+                return await route.handler(request)
+            return await route.handler(request, await authenticate(request, route.role))
+        except Problem as problem:
+            return problem_answer(problem)
+        except StoreUnavailable:
+            log.warning("request.store_unavailable", method=route.method, path=route.path)
+            unavailable = Problem(503, "unavailable", "The store can't be reached now.", headers={"Retry-After": "5"})
+            return problem_answer(unavailable)
+        except (HTTPException, ClientDisconnect):
+            raise
+        except Exception:
+            # The path's pattern, never the path: it may hold a token.
+            log.exception("request.fault", method=route.method, path=route.path)
+            return problem_answer(Problem(500, "internal", "Something went wrong here; it is in the log."))
+
+    return answer
+
+
+def problem_answer(problem: Problem) -> Response:
+    answer = Answer(problem.as_json(), problem.status, dict(problem.headers))
+    answer.headers["content-type"] = "application/problem+json"
+    return answer
+
+
+async def http_exception(request: Request, error: Exception) -> Response:  # noqa: ARG001 - starlette's signature
+    """Starlette's own refusals (no such route, wrong method) in our form, with their headers (Allow)."""
+    assert isinstance(error, HTTPException)
+    names = {404: "not_found", 405: "method_not_allowed"}
+    problem = Problem(error.status_code, names.get(error.status_code, "http_error"), error.detail)
+    answer = problem_answer(problem)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def starlette_routes() -> list[StarletteRoute]:
+    """One Starlette route a path, so that a wrong method is told which ones there are."""
+    by_path: dict[str, dict[str, OpenHandler]] = {}
+    for route in ROUTES:
+        by_path.setdefault(route.path, {})[route.method] = _answering(route)
+    return [StarletteRoute(path, _by_method(handlers), methods=sorted(handlers)) for path, handlers in by_path.items()]
+
+
+def _by_method(handlers: dict[str, OpenHandler]) -> OpenHandler:
+    async def dispatch(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return dispatch

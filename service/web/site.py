@@ -1,0 +1,195 @@
+"""What the web's handlers are given, and how a request becomes typed values or a problem."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from handlers.destinations.contract import Destinations
+from schemas.problem import FieldError, Problem, invalid
+from service.clock import Clock
+from service.pipeline.accept import Accept
+from service.pipeline.core import Core
+from service.pipeline.deliver import Deliver
+from service.security import keys as security_keys
+from service.security.egress import Guard
+from service.security.keys import Role
+from service.store import keys
+from service.store.keys import Principal
+from service.vendors import Vendors
+
+M = TypeVar("M", bound=BaseModel)
+
+MAX_JSON_BYTES = 1024 * 1024
+DEFAULT_LIMIT, MAX_LIMIT = 50, 200
+
+
+@dataclass(frozen=True)
+class Site:
+    """Made once by the composition root; `request.app.state.site` everywhere."""
+
+    core: Core
+    accept: Accept
+    deliver: Deliver
+    destinations: Destinations
+    vendors: Vendors
+    guard: Guard
+    max_upload_bytes: int
+    alive: Mapping[str, Any]  # name → something with `.alive`, for /readyz
+
+    @property
+    def clock(self) -> Clock:
+        return self.core.clock
+
+
+def site_of(request: Request) -> Site:
+    site: Site = request.app.state.site
+    return site
+
+
+class Answer(JSONResponse):
+    """JSON, UTF-8, without escapes for people's languages."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+# --- who is asking ---------------------------------------------------------------------------------------------------
+
+
+async def authenticate(request: Request, needed: Role) -> Principal:
+    """The key's principal. Raises Problem 401 where there is none, 403 where its role does not reach."""
+    who = await principal(request)
+    if who is None:
+        raise Problem(
+            401,
+            "unauthenticated",
+            "Send a valid API key: Authorization: Bearer wp_…",
+            headers={"WWW-Authenticate": 'Bearer realm="wirephoto"'},
+        )
+    if not security_keys.may(who.role, needed):
+        raise Problem(403, "forbidden", f"This needs a key of role {needed}; this key's role is {who.role}.")
+    return who
+
+
+async def principal(request: Request) -> Principal | None:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    key = key.strip()
+    if scheme.lower() != "bearer" or not key.startswith(security_keys.PREFIX) or len(key) > 200:
+        return None
+    key_hash = security_keys.hash_of(key)
+    who = await site_of(request).core.db.read(keys.by_hash, key_hash)
+    return who if who is not None and security_keys.same(who.hash, key_hash) else None
+
+
+# --- bodies ----------------------------------------------------------------------------------------------------------
+
+
+async def read_capped(request: Request, limit: int) -> bytes:
+    """The body, at most `limit` bytes. Raises Problem 413 before more than that is kept."""
+    refuse_by_length(request, limit)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise too_large(limit)
+    return bytes(body)
+
+
+def refuse_by_length(request: Request, limit: int) -> None:
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > limit:
+        raise too_large(limit)
+
+
+def too_large(limit: int) -> Problem:
+    # The rest of the body is still on its way: the connection can't be used again.
+    return Problem(413, "too_large", f"The body is larger than {limit} bytes.", headers={"Connection": "close"})
+
+
+async def read_model(request: Request, model: type[M], *, optional: bool = False) -> M:
+    """The JSON body as `model`. Raises Problem 415, 413, 400 (no JSON) or 422 with every faulty field."""
+    body = await read_capped(request, MAX_JSON_BYTES)
+    if optional and not body.strip():
+        return model()
+    content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if content_type != "application/json" and not content_type.endswith("+json"):
+        raise Problem(415, "unsupported_type", f"Send application/json, not {content_type}.")
+    return parse_model(body, model)
+
+
+def parse_model(body: bytes | str, model: type[M]) -> M:
+    try:
+        value = json.loads(body, parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        raise Problem(400, "bad_json", "The body is not UTF-8.") from None
+    except json.JSONDecodeError as error:
+        raise Problem(
+            400, "bad_json", f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        ) from None
+    except (RecursionError, ValueError):
+        raise Problem(
+            400, "bad_json", "The body is not JSON that can be read: too deep, or a number out of range."
+        ) from None
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise invalid(field_errors(error)) from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise json.JSONDecodeError(f"{name} is not JSON", name, 0)
+
+
+def field_errors(error: ValidationError) -> list[FieldError]:
+    """Every fault by its dotted path. What was sent is not repeated: it may be a secret."""
+    return [
+        FieldError(".".join(map(str, fault["loc"])) or "body", fault["msg"].removeprefix("Value error, "))
+        for fault in error.errors(include_url=False, include_input=False)
+    ]
+
+
+# --- queries and lists -----------------------------------------------------------------------------------------------
+
+
+def query_int(request: Request, name: str, default: int, low: int, high: int) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or len(text) > 19 or not low <= int(text) <= high:
+        raise invalid([FieldError(name, f"must be a whole number from {low} to {high}")])
+    return int(text)
+
+
+def query_choice(request: Request, name: str, choices: Sequence[str]) -> str | None:
+    text = request.query_params.get(name)
+    if text is not None and text not in choices:
+        raise invalid([FieldError(name, f"must be one of {', '.join(choices)}")])
+    return text
+
+
+def limit_of(request: Request) -> int:
+    return query_int(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+
+
+def bad_cursor() -> Problem:
+    return invalid([FieldError("after", "is no cursor of this list")])
+
+
+def page(entries: Sequence[Mapping[str, Any]], limit: int, cursor: str = "id") -> Answer:
+    """A list answer from up to `limit + 1` entries: the one too many only tells that there is more."""
+    shown = entries[:limit]
+    more = len(entries) > limit
+    return Answer({"data": list(shown), "next": str(shown[-1][cursor]) if more else None})
+
+
+def must_be_public(guard: Guard, url: str, field: str) -> None:
+    """Refuse at once what the address guard would refuse later, where the URL alone tells."""
+    try:
+        guard.judge_url(url)
+    except ValueError as error:
+        raise invalid([FieldError(field, str(error))]) from None

@@ -1,0 +1,232 @@
+"""A real Wirephoto for tests: real SQLite, real HTTP on loopback, the vendors' sandboxes, and a real receiver."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from pydantic import SecretStr
+from standardwebhooks import Webhook
+
+from handlers.sandbox.picwish import PicWishSandbox
+from handlers.sandbox.picwish import PicWishSettings as PicWishPlay
+from handlers.sandbox.vanceai import VanceAISandbox
+from handlers.sandbox.vanceai import VanceAISettings as VanceAIPlay
+from service.app import Wirephoto, running
+from service.clock import Clock
+from service.config import PicWishSettings, Settings, VanceAISettings
+from service.server import listen, serving
+
+API_KEY = "wp_test-key-of-the-first-project-0123456789"
+LOOPBACK = ["127.0.0.0/8"]
+PATIENCE = 20.0
+
+
+@dataclass
+class Received:
+    """One request that the receiver got, byte for byte."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def event(self) -> dict[str, Any]:
+        event: dict[str, Any] = json.loads(self.body)
+        return event
+
+    def verified(self, secret: str) -> dict[str, Any]:
+        """Checked by software that is not ours."""
+        event: dict[str, Any] = Webhook(secret).verify(self.body, dict(self.headers))
+        return event
+
+
+@dataclass
+class Receiver:
+    """A subscriber's server. `answers` are given in turn, then 204 for ever."""
+
+    url: str = ""
+    got: list[Received] = field(default_factory=list)
+    answers: list[web.Response | Callable[[web.Request], Any]] = field(default_factory=list)
+    _arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        answer: Any = self.answers.pop(0) if self.answers else web.Response(status=204)
+        async with self._arrived:
+            self.got.append(Received({name.lower(): value for name, value in request.headers.items()}, body))
+            self._arrived.notify_all()
+        if callable(answer) and not isinstance(answer, web.Response):
+            answer = await answer(request)
+        response: web.StreamResponse = answer
+        return response
+
+    async def wait_for(self, count: int = 1, event_type: str | None = None) -> list[Received]:
+        """The first `count` that came (of this type); a signal, not a sleep."""
+
+        def chosen() -> list[Received]:
+            return [entry for entry in self.got if event_type is None or entry.event["type"] == event_type]
+
+        async with asyncio.timeout(PATIENCE), self._arrived:
+            await self._arrived.wait_for(lambda: len(chosen()) >= count)
+        return chosen()
+
+
+@asynccontextmanager
+async def receiver() -> AsyncIterator[Receiver]:
+    it = Receiver()
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", it.handle)
+    async with server_of(app) as url:
+        it.url = f"{url}/hook"
+        yield it
+
+
+@asynccontextmanager
+async def server_of(app: web.Application, host: str = "127.0.0.1") -> AsyncIterator[str]:
+    """An aiohttp application on a free port; its base URL."""
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, host, 0)
+    await site.start()
+    try:
+        yield f"http://{host}:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@dataclass
+class Client:
+    """The API as a user calls it."""
+
+    url: str
+    http: aiohttp.ClientSession
+    key: str = API_KEY
+
+    async def call(
+        self, method: str, path: str, *, key: str | None = None, headers: Mapping[str, str] | None = None, **kwargs: Any
+    ) -> tuple[int, Any]:
+        """Status and JSON body (None where there is none)."""
+        status, body, _ = await self.call_full(method, path, key=key, headers=headers, **kwargs)
+        return status, body
+
+    async def call_full(
+        self, method: str, path: str, *, key: str | None = None, headers: Mapping[str, str] | None = None, **kwargs: Any
+    ) -> tuple[int, Any, Mapping[str, str]]:
+        auth = {"Authorization": f"Bearer {self.key if key is None else key}"} if key != "" else {}
+        url = path if path.startswith("http") else self.url + path
+        async with self.http.request(method, url, headers={**auth, **(headers or {})}, **kwargs) as answer:
+            raw = await answer.read()
+            is_json = "json" in answer.headers.get("content-type", "")
+            return answer.status, json.loads(raw) if is_json and raw else raw or None, answer.headers
+
+    async def submit(
+        self, operation: str, photo: Path | None = None, *, headers: Mapping[str, str] | None = None, **job: Any
+    ) -> tuple[int, Any]:
+        """A multipart submission with `photo` as the input `image`, or JSON where there is none."""
+        body = {"operation": operation, **job}
+        if photo is None:
+            return await self.call("POST", "/v1/jobs", json=body, headers=headers)
+        form = aiohttp.FormData()
+        form.add_field("job", json.dumps(body), content_type="application/json")
+        form.add_field("image", photo.read_bytes(), filename=photo.name, content_type="application/octet-stream")
+        return await self.call("POST", "/v1/jobs", data=form, headers=headers)
+
+    async def subscribe(self, url: str, **fields: Any) -> dict[str, Any]:
+        status, endpoint = await self.call("POST", "/v1/endpoints", json={"url": url, **fields})
+        assert status == 201, endpoint
+        made: dict[str, Any] = endpoint
+        return made
+
+    async def job(self, job_id: str) -> dict[str, Any]:
+        status, body = await self.call("GET", f"/v1/jobs/{job_id}")
+        assert status == 200, body
+        job: dict[str, Any] = body
+        return job
+
+    async def events(self, job_id: str | None = None) -> list[dict[str, Any]]:
+        status, body = await self.call("GET", "/v1/events?limit=200")
+        assert status == 200, body
+        return [event for event in body["data"] if job_id is None or event["data"].get("id") == job_id]
+
+
+@dataclass
+class Stand:
+    """Everything one test needs, running."""
+
+    wirephoto: Wirephoto
+    client: Client
+    vanceai: VanceAISandbox
+    picwish: PicWishSandbox
+
+
+TERMINAL = ("job.succeeded", "job.failed", "job.canceled")
+
+
+def terminal_events(events: Sequence[Mapping[str, Any]], job_id: str) -> list[Mapping[str, Any]]:
+    return [event for event in events if event["type"] in TERMINAL and event["data"]["id"] == job_id]
+
+
+def settings_for(
+    data_dir: Path, vanceai: VanceAISandbox | None = None, picwish: PicWishSandbox | None = None, **changes: Any
+) -> Settings:
+    """Settings that read neither a file nor the environment."""
+    values: dict[str, Any] = {
+        "port": 0,
+        "data_dir": data_dir,
+        "api_key": SecretStr(API_KEY),
+        "allow_networks": LOOPBACK,
+        "allow_source_networks": LOOPBACK,
+        **changes,
+    }
+    if vanceai is not None:
+        own = values.get("vanceai", {})
+        values["vanceai"] = VanceAISettings(
+            **{"base_url": vanceai.base_url, "api_token": SecretStr(vanceai.key), "poll_seconds": 0.05, **own}
+        )
+    if picwish is not None:
+        own = values.get("picwish", {})
+        values["picwish"] = PicWishSettings(
+            **{"base_url": picwish.base_url, "api_key": SecretStr(picwish.key), "poll_seconds": 0.05, **own}
+        )
+    return Settings.model_construct(**{**Settings().model_dump(), **_models(), **values})
+
+
+def _models() -> dict[str, Any]:
+    return {"vanceai": VanceAISettings(), "picwish": PicWishSettings()}
+
+
+@asynccontextmanager
+async def stand(
+    data_dir: Path,
+    *,
+    reachable: bool = True,
+    clock: Clock | None = None,
+    vanceai: VanceAISandbox | None = None,
+    picwish: PicWishSandbox | None = None,
+    **changes: Any,
+) -> AsyncIterator[Stand]:
+    """A service with both sandboxes. `reachable`: vendors can call us back. Given sandboxes are already started."""
+    async with AsyncExitStack() as stack:
+        if vanceai is None:
+            vanceai = VanceAISandbox(VanceAIPlay(work_seconds=0, poll_seconds=0))
+            await vanceai.start()
+            stack.push_async_callback(vanceai.stop)
+        if picwish is None:
+            picwish = PicWishSandbox(PicWishPlay(work_seconds=0, poll_seconds=0))
+            await picwish.start()
+            stack.push_async_callback(picwish.stop)
+        settings = settings_for(data_dir, vanceai, picwish, **changes)
+        sock = listen(settings)
+        stack.callback(sock.close)
+        port = sock.getsockname()[1]
+        public_url = f"http://127.0.0.1:{port}" if reachable else None
+        settings = settings.model_copy(update={"port": port, "public_url": public_url})
+        wirephoto = await stack.enter_async_context(running(settings, clock=clock))
+        await stack.enter_async_context(serving(wirephoto, sock))
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        yield Stand(wirephoto, Client(f"http://127.0.0.1:{port}", http), vanceai, picwish)
