@@ -1,0 +1,61 @@
+# Everything runs in the project's own environment, .venv: made by uv where it is present, else by venv and pip.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UV := $(shell command -v uv 2>/dev/null)
+SLOW_ARGS ?=
+
+.PHONY: help demo test slow check lint bench lock clean
+
+help:
+	@echo "make demo    a photograph in, signed events out: service, sandboxes and a receiver on this machine"
+	@echo "make test    the whole test suite, the slow proofs left out"
+	@echo "make slow    the slow proofs: long runs with kill -9"
+	@echo "make check   ruff, mypy, import-linter, then the tests"
+	@echo "make bench   speed and memory, as ratios in one run"
+	@echo "make lock    pin the dependencies anew, with hashes"
+
+$(STAMP): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Wirephoto needs Python 3.11 or newer; choose one with: make PYTHON=python3.11 …"; exit 1; }
+ifneq ($(UV),)
+	@test -x $(BIN)/python || $(UV) venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+else
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+endif
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/wirephoto demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow $(SLOW_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test
+
+bench: $(STAMP)
+	$(BIN)/python -m tests.bench
+
+# Universal: the same pins for every platform and Python from 3.11 on. No index addresses are written down.
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --extra speed pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --extra speed --extra dev pyproject.toml -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) dist build demo-results .pytest_cache .mypy_cache .ruff_cache .hypothesis
