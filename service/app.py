@@ -7,20 +7,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
-from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from handlers.destinations.webhook import Webhook
-from handlers.http import Http, origin
-from handlers.vendors import picwish, vanceai
-from handlers.vendors.contract import Account, Vendor
+from service import accounts
 from service.clock import Clock, SystemClock
-from service.config import PicWishSettings, Settings, VanceAISettings
+from service.config import Settings
 from service.heart import Heart
-from service.pacing.plan import PollPlan
-from service.pacing.turns import Turns
-from service.pacing.windows import Windows
 from service.pipeline import retry
 from service.pipeline.accept import Accept
 from service.pipeline.core import Core
@@ -35,7 +29,6 @@ from service.store.database import Database, Tx
 from service.store.files import FileStore
 from service.store.migrate import migrate
 from service.store.sqlite import Sqlite
-from service.vendors import Contracted, Vendors
 from service.web.projects import add_project
 from service.web.routes import http_exception, starlette_routes
 from service.web.site import Site
@@ -104,9 +97,9 @@ async def running(
         )
         made_key = await _first_project(core, settings)
         guard = Guard(settings.networks)
-        vendors = await _vendors(settings, core, stack)
-        delivery_http = await _http(stack, settings, guard)
-        source_http = await _http(stack, settings, Guard(settings.source_networks))
+        vendors = await accounts.open_all(settings, core.db, clock, stack)
+        delivery_http = accounts.http(stack, settings, guard)
+        source_http = accounts.http(stack, settings, Guard(settings.source_networks))
         destinations = {"webhook": Webhook(delivery_http, clock.now)}
         schedule = settings.schedule_ms or retry.SCHEDULE
         deliver = Deliver(core, destinations, schedule, lambda: rng.uniform(-1, 1))
@@ -115,7 +108,14 @@ async def running(
         deliver.wake_scan = scan.wake
         max_upload_bytes = round(settings.max_upload_mb * 1_000_000)
         workers = crew(core, vendors, source_http, max_upload_bytes, settings.reply_base)
-        core.wake = lambda step, vendor: workers[step, vendor].wake()
+
+        def wake(step: str, vendor: str) -> None:
+            # A job may outlive its vendor's credentials: then nobody works on it until they are back.
+            worker = workers.get((step, vendor))
+            if worker is not None:
+                worker.wake()
+
+        core.wake = wake
         heart = Heart(core)
         site = Site(
             core=core,
@@ -168,46 +168,3 @@ async def _first_project(core: Core, settings: Settings) -> str | None:
     key = security_keys.new_key() if given is None else given.get_secret_value()
     await core.db.write(add_project, core, "default", key, "first key")
     return key if given is None else None
-
-
-async def _http(
-    stack: AsyncExitStack, settings: Settings, guard: Guard | None, trusted: frozenset[str] = frozenset()
-) -> Http:
-    http = Http(
-        judge=guard.socket if guard else None,
-        judge_url=guard.judge_url if guard else None,
-        trusted_origins=trusted,
-        ca_file=settings.ca_file,
-        limit=0,
-    )
-    stack.push_async_callback(http.close)
-    return http
-
-
-async def _vendors(settings: Settings, core: Core, stack: AsyncExitStack) -> Vendors:
-    """Every vendor we know; those with credentials get an account."""
-    given: list[tuple[Vendor, VanceAISettings | PicWishSettings, str, SecretStr | None]] = [
-        (
-            vanceai.VanceAI(settings.vanceai.paced(vanceai.PACE)),
-            settings.vanceai,
-            "api_token",
-            settings.vanceai.api_token,
-        ),
-        (picwish.PicWish(settings.picwish.paced(picwish.PACE)), settings.picwish, "api_key", settings.picwish.api_key),
-    ]
-    contracted = []
-    for vendor, own, name, secret in given:
-        if secret is None:
-            continue
-        turns = Turns(core.db, core.clock, vendor.name, Windows(vendor.pace.windows))
-        await turns.load()
-        account = Account(
-            vendor=vendor.name,
-            base_url=own.base_url,
-            http=await _http(stack, settings, None),
-            public_http=await _http(stack, settings, Guard(()), frozenset({origin(own.base_url)})),
-            turn=turns,
-            secrets={name: secret.get_secret_value()},
-        )
-        contracted.append(Contracted(vendor, account, PollPlan(vendor.pace), own.unconfirmed))
-    return Vendors([vendor for vendor, *_ in given], contracted)

@@ -184,7 +184,7 @@ class VanceAI(Vendor):
     """Needs the secret `api_token`."""
 
     name = "vanceai"
-    operations = {name: _operation(name, feature) for name, feature in FEATURES.items()}
+    operations: Mapping[str, Operation] = {name: _operation(name, feature) for name, feature in FEATURES.items()}
     announces = True
     resubmits_free = True
 
