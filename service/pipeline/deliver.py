@@ -28,7 +28,7 @@ log = structlog.get_logger()
 MESSAGES_IN_MEMORY = 2_000
 # So many failures in a row, and the lane sends one at a time until something is delivered.
 FAILURES_BEFORE_CAUTION = 3
-STORE_PAUSE_SECONDS = 1.0
+PAUSE_AFTER_FAULT_SECONDS = 1.0
 
 
 @dataclass
@@ -130,7 +130,9 @@ class Deliver:
                 return
             owed = lane.waiting.popleft()
             lane.in_flight += 1
-            self._spawn(self._deliver(lane, owed))
+            assert lane.target is not None, "loaded together with the endpoint"
+            # The target as it is now: the endpoint may be changed before the task runs.
+            self._spawn(self._deliver(lane, owed, lane.target))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -146,22 +148,26 @@ class Deliver:
 
     async def _load(self, lane: Lane) -> None:
         """Read the endpoint; where it takes nothing now, let its deliveries go the way the store says."""
+        target = None
         while True:
             try:
                 endpoint = await self._core.db.read(endpoints.by_row, lane.row)
                 if endpoint is None or endpoint.state is not EndpointState.ENABLED:
                     await self._core.db.write(_put_away, lane.row, gone=endpoint is None, now=self._core.clock.now())
+                else:
+                    target = self._target(endpoint)
                 break
             except StoreUnavailable as error:
                 log.warning("delivery.store_unavailable", error=str(error))
-                await self._core.clock.sleep(STORE_PAUSE_SECONDS)
+            except Exception:
+                log.exception("delivery.endpoint_fault", endpoint_row=lane.row)
+            await self._core.clock.sleep(PAUSE_AFTER_FAULT_SECONDS)
         lane.filling = None
-        if endpoint is None or endpoint.state is not EndpointState.ENABLED:
+        if target is None:
             lane.waiting.clear()
             self._drop_if_idle(lane)
             return
-        lane.endpoint = endpoint
-        lane.target = self._target(endpoint)
+        lane.endpoint, lane.target = endpoint, target
         self._pump(lane)
 
     def _target(self, endpoint: Endpoint) -> Target:
@@ -172,22 +178,25 @@ class Deliver:
         )
 
     def _drop_if_idle(self, lane: Lane) -> None:
-        if not lane.waiting and not lane.in_flight and lane.filling is None and lane.failures == 0:
+        # What a lane knows of a failing receiver is kept; a job's own webhook will hardly be needed again.
+        remembers = lane.failures > 0 and (lane.endpoint is None or lane.endpoint.job is None)
+        if not lane.waiting and not lane.in_flight and lane.filling is None and not remembers:
             self._lanes.pop(lane.row, None)
 
     # --- one attempt ---------------------------------------------------------------------------------------------
 
-    async def _deliver(self, lane: Lane, owed: Owed) -> None:
+    async def _deliver(self, lane: Lane, owed: Owed, target: Target) -> None:
         try:
-            target = lane.target
-            assert target is not None, "a lane sends only once its endpoint is loaded"
             message = await self._message(owed.event)
             attempt = await self._destinations[target.kind].send(message, target, NoSteps())
             await self._record(lane, owed, target.id, message, attempt)
-        except StoreUnavailable as error:
+        except Exception as error:
             # The row is still ours and pending: the receiver may see it twice, with the same webhook-id.
-            log.warning("delivery.not_recorded", error=str(error))
-            await self._core.clock.sleep(STORE_PAUSE_SECONDS)
+            if isinstance(error, StoreUnavailable):
+                log.warning("delivery.not_recorded", error=str(error))
+            else:
+                log.exception("delivery.fault", endpoint=target.id)
+            await self._core.clock.sleep(PAUSE_AFTER_FAULT_SECONDS)
             lane.waiting.append(owed)
         finally:
             lane.in_flight -= 1
@@ -211,10 +220,8 @@ class Deliver:
     async def _record(self, lane: Lane, owed: Owed, endpoint_id: str, message: Message, attempt: Attempt) -> None:
         now = self._core.clock.now()
         verdict = retry.verdict(self._schedule, attempt, owed.attempts + 1, now, self._jitter())
-        # A shutdown must not cut between what the receiver saw and what we write down.
-        announced = await asyncio.shield(
-            self._core.db.write(_record, self._core, owed, attempt, verdict, message.type, now)
-        )
+        # A unit that was handed in is run, whatever becomes of who waits for it.
+        announced = await self._core.db.write(_record, self._core, owed, attempt, verdict, message.type, now)
         self._judge(lane, attempt, verdict, now)
         for entry in announced:
             self._core.tell(entry)
