@@ -9,6 +9,7 @@ import jsonschema
 from schemas.problem import FieldError
 
 MEGAPIXEL = 1_000_000
+_LONGEST_REASON = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,8 @@ def params_errors(operation: Operation, params: Mapping[str, Any]) -> list[Field
             errors += [FieldError(f"params.{name}", "is required") for name in missing]
         else:
             path = ".".join(["params", *map(str, fault.absolute_path)])
-            errors.append(FieldError(path, fault.message))
+            # The validator repeats what it was given, however long that is.
+            errors.append(FieldError(path, fault.message[:_LONGEST_REASON]))
     return list(dict.fromkeys(errors))
 
 

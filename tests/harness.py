@@ -75,6 +75,20 @@ class Receiver:
             await self._arrived.wait_for(lambda: len(chosen()) >= count)
         return chosen()
 
+    async def event_of(self, job_id: str, *types: str) -> dict[str, Any]:
+        """The first event about this job (of these types)."""
+
+        def found() -> dict[str, Any] | None:
+            events = (entry.event for entry in self.got)
+            about = (event for event in events if event["data"].get("id") == job_id)
+            return next((event for event in about if not types or event["type"] in types), None)
+
+        async with asyncio.timeout(PATIENCE), self._arrived:
+            await self._arrived.wait_for(lambda: found() is not None)
+        event = found()
+        assert event is not None
+        return event
+
 
 @asynccontextmanager
 async def receiver() -> AsyncIterator[Receiver]:
@@ -174,7 +188,7 @@ def terminal_events(events: Sequence[Mapping[str, Any]], job_id: str) -> list[Ma
 def settings_for(
     data_dir: Path, vanceai: VanceAISandbox | None = None, picwish: PicWishSandbox | None = None, **changes: Any
 ) -> Settings:
-    """Settings that read neither a file nor the environment."""
+    """Settings that read neither a file nor the environment; `vanceai_settings={…}` changes that vendor's own."""
     values: dict[str, Any] = {
         "port": 0,
         "data_dir": data_dir,
@@ -184,12 +198,12 @@ def settings_for(
         **changes,
     }
     if vanceai is not None:
-        own = values.get("vanceai", {})
+        own = values.pop("vanceai_settings", {})
         values["vanceai"] = VanceAISettings(
             **{"base_url": vanceai.base_url, "api_token": SecretStr(vanceai.key), "poll_seconds": 0.05, **own}
         )
     if picwish is not None:
-        own = values.get("picwish", {})
+        own = values.pop("picwish_settings", {})
         values["picwish"] = PicWishSettings(
             **{"base_url": picwish.base_url, "api_key": SecretStr(picwish.key), "poll_seconds": 0.05, **own}
         )
@@ -224,7 +238,7 @@ async def stand(
         sock = listen(settings)
         stack.callback(sock.close)
         port = sock.getsockname()[1]
-        public_url = f"http://127.0.0.1:{port}" if reachable else None
+        public_url = changes.get("public_url") or (f"http://127.0.0.1:{port}" if reachable else None)
         settings = settings.model_copy(update={"port": port, "public_url": public_url})
         wirephoto = await stack.enter_async_context(running(settings, clock=clock))
         await stack.enter_async_context(serving(wirephoto, sock))

@@ -68,7 +68,8 @@ async def read(request: web.Request, endpoint: str, at: float) -> Asked:
     fields: dict[str, str] = dict(request.query)
     for name, value in form.items():
         if isinstance(value, web.FileField):
-            files[name] = Upload(value.filename, value.content_type, value.file.read())
+            with value.file as file:
+                files[name] = Upload(value.filename, value.content_type, file.read())
         else:
             fields[name] = value if isinstance(value, str) else bytes(value).decode(errors="replace")
     return Asked(

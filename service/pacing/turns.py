@@ -53,7 +53,7 @@ class Turns:
                 self._changed.clear()
                 now = self._clock.now()
                 free_at = self._windows.free_at(now)
-                if free_at is not None and free_at <= now:
+                if free_at <= now:
                     break
                 await self._clock.wait(self._changed, free_at)
             entry = self._windows.send(now)

@@ -1,7 +1,8 @@
 """Sliding windows, pure: may one more request be sent now, and if not, when?
 
 A request is counted from before it is sent until its answer is here plus the window's length: the vendor counted it
-at some instant between, so no delay on the way can make the vendor see more than we count.
+at some instant between, so no delay on the way can make the vendor see more than we count. A call that blocks for
+minutes until a picture is done is taken to have been counted COUNTED_WITHIN_MS after it was sent.
 """
 
 from collections import deque
@@ -11,12 +12,22 @@ from dataclasses import dataclass, field
 from handlers.vendors.contract import Window
 
 
+# A vendor counts a request when it arrives, not when it has done the work.
+COUNTED_WITHIN_MS = 10_000
+
+
 @dataclass(slots=True)
 class Sent:
     """One request; `finished_at` None while its answer is out."""
 
     started_at: int
     finished_at: int | None = None
+
+    @property
+    def counted_by(self) -> int:
+        """The latest instant at which the vendor may have counted it."""
+        latest = self.started_at + COUNTED_WITHIN_MS
+        return latest if self.finished_at is None else min(self.finished_at, latest)
 
 
 @dataclass
@@ -30,20 +41,13 @@ class Windows:
     def longest_ms(self) -> int:
         return max((_ms(window) for window in self.limits), default=0)
 
-    def free_at(self, now: int) -> int | None:
-        """When the next request may go: `now`, a later time, or None while only an answer can make room."""
+    def free_at(self, now: int) -> int:
+        """When the next request may go: `now` or later. An answer that comes meanwhile may make it sooner."""
         self._forget(now)
         earliest = now
         for window in self.limits:
-            ends = sorted(
-                entry.finished_at + _ms(window)
-                for entry in self.sent
-                if entry.finished_at is not None and entry.finished_at + _ms(window) > now
-            )
-            under_way = sum(entry.finished_at is None for entry in self.sent)
-            excess = under_way + len(ends) - window.requests + 1
-            if excess > len(ends):
-                return None
+            ends = sorted(end for entry in self.sent if (end := entry.counted_by + _ms(window)) > now)
+            excess = len(ends) - window.requests + 1
             if excess > 0:
                 earliest = max(earliest, ends[excess - 1])
         return earliest
@@ -53,19 +57,9 @@ class Windows:
         self.sent.append(entry)
         return entry
 
-    def left(self, now: int) -> list[int]:
-        """How many requests each window would still take now."""
-        return [
-            window.requests
-            - sum(entry.finished_at is None or entry.finished_at + _ms(window) > now for entry in self.sent)
-            for window in self.limits
-        ]
-
     def _forget(self, now: int) -> None:
         longest = self.longest_ms
-        self.sent = deque(
-            entry for entry in self.sent if entry.finished_at is None or entry.finished_at + longest > now
-        )
+        self.sent = deque(entry for entry in self.sent if entry.counted_by + longest > now)
 
 
 def _ms(window: Window) -> int:

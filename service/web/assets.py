@@ -18,7 +18,8 @@ from service.store.keys import Principal
 from service.web.forms import clean_name, keep, part_chunks, read_form
 from service.web.site import Answer, Site, authenticate, refuse_by_length, site_of, too_large
 
-_RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
+# More digits than any file has bytes are no range.
+_RANGE = re.compile(r"^bytes=(\d{0,18})-(\d{0,18})$")
 
 
 async def create(request: Request, who: Principal) -> Response:
@@ -85,7 +86,7 @@ async def content(request: Request) -> Response:
         "Content-Security-Policy": "default-src 'none'; sandbox",
         "Cross-Origin-Resource-Policy": "cross-origin",
     }
-    if request.headers.get("if-none-match", "").strip() == headers["ETag"]:
+    if _known_already(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     start, end = _range(request, asset, headers["ETag"])
     partial = (start, end) != (0, asset.bytes)
@@ -94,6 +95,11 @@ async def content(request: Request) -> Response:
     headers["Content-Length"] = str(end - start)
     body = _nothing() if request.method == "HEAD" else _bytes(site, asset, start, end)
     return StreamingResponse(body, 206 if partial else 200, headers, asset.content_type)
+
+
+def _known_already(request: Request, etag: str) -> bool:
+    known = [entry.strip().removeprefix("W/") for entry in request.headers.get("if-none-match", "").split(",")]
+    return etag in known or known == ["*"]
 
 
 async def _readable(request: Request, site: Site) -> Asset | None:
@@ -109,6 +115,8 @@ async def _readable(request: Request, site: Site) -> Asset | None:
 def _range(request: Request, asset: Asset, etag: str) -> tuple[int, int]:
     """Start and end (exclusive). Several ranges at once are answered with the whole, as RFC 9110 allows."""
     whole = (0, asset.bytes)
+    if request.method != "GET":
+        return whole  # RFC 9110, 14.2: a range means something to a GET only
     found = _RANGE.match(request.headers.get("range", "").strip())
     if found is None or request.headers.get("if-range", etag) != etag or not (found[1] or found[2]):
         return whole

@@ -17,12 +17,21 @@ MAX_PARTS = 10
 _COPY_CHUNK = 256 * 1024
 
 
+class _Parser(MultiPartParser):
+    """Starlette's drops a part that was not finished: a request that broke off would pass for a whole one."""
+
+    whole = False
+
+    def on_end(self) -> None:
+        self.whole = True
+
+
 @asynccontextmanager
 async def read_form(request: Request, site: Site) -> AsyncIterator[FormData]:
     """The parts of a multipart body; large ones lie in temporary files, which go away at the end."""
     limit = site.max_upload_bytes
     refuse_by_length(request, limit)
-    parser = MultiPartParser(
+    parser = _Parser(
         request.headers,
         _capped(request.stream(), limit),  # type: ignore[arg-type]  # an async generator in all but the annotation
         max_files=MAX_PARTS,
@@ -33,8 +42,10 @@ async def read_form(request: Request, site: Site) -> AsyncIterator[FormData]:
         form = await parser.parse()
     except (MultiPartException, KeyError) as error:
         reason = error.message if isinstance(error, MultiPartException) else "there is no boundary"
-        raise Problem(400, "bad_multipart", f"The multipart body can't be read: {reason}.") from None
+        raise Problem(400, "bad_multipart", f"The multipart body can't be read: {reason.rstrip('.')}.") from None
     try:
+        if not parser.whole:
+            raise Problem(400, "bad_multipart", "The multipart body breaks off before its end.")
         yield form
     finally:
         await form.close()

@@ -1,6 +1,8 @@
 """What the web's handlers are given, and how a request becomes typed values or a problem."""
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
@@ -25,6 +27,9 @@ from service.vendors import Vendors
 M = TypeVar("M", bound=BaseModel)
 
 MAX_JSON_BYTES = 1024 * 1024
+# No real request comes near it, and nothing behind us (validation, schemas, the store) may run out of stack.
+MAX_JSON_DEPTH = 64
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 DEFAULT_LIMIT, MAX_LIMIT = 50, 200
 
 
@@ -55,7 +60,9 @@ class Answer(JSONResponse):
     """JSON, UTF-8, without escapes for people's languages."""
 
     def render(self, content: Any) -> bytes:
-        return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        # A problem may name a part of a form whose strange charset decoded to half a character.
+        return text.encode(errors="replace")
 
 
 # --- who is asking ---------------------------------------------------------------------------------------------------
@@ -123,8 +130,14 @@ async def read_model(request: Request, model: type[M], *, optional: bool = False
 
 
 def parse_model(body: bytes | str, model: type[M]) -> M:
+    return validated(parse_json(body), model)
+
+
+def parse_json(body: bytes | str) -> Any:
+    """Any JSON value that the rest of the service can hold and say again. Raises Problem 400."""
     try:
-        value = json.loads(body, parse_constant=_no_constant)
+        text = body if isinstance(body, str) else body.decode("utf-8-sig")
+        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except UnicodeDecodeError:
         raise Problem(400, "bad_json", "The body is not UTF-8.") from None
     except json.JSONDecodeError as error:
@@ -135,6 +148,19 @@ def parse_model(body: bytes | str, model: type[M]) -> M:
         raise Problem(
             400, "bad_json", "The body is not JSON that can be read: too deep, or a number out of range."
         ) from None
+    if _too_deep(value):
+        raise Problem(400, "bad_json", f"The body is nested more than {MAX_JSON_DEPTH} levels deep.")
+    if _SURROGATE.search(text):
+        # Half of a surrogate pair, which JSON can write and UTF-8 can't; whole pairs are fine.
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise Problem(400, "bad_json", "The body holds half of a surrogate pair, which is no text.") from None
+    return value
+
+
+def validated(value: Any, model: type[M]) -> M:
+    """Raises Problem 422 with every faulty field."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -143,6 +169,27 @@ def parse_model(body: bytes | str, model: type[M]) -> M:
 
 def _no_constant(name: str) -> NoReturn:
     raise json.JSONDecodeError(f"{name} is not JSON", name, 0)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number out of range")
+    return number
+
+
+def _too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        level = [
+            inner
+            for entry in level
+            if isinstance(entry, dict | list)
+            for inner in (entry.values() if isinstance(entry, dict) else entry)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def field_errors(error: ValidationError) -> list[FieldError]:

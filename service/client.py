@@ -1,0 +1,239 @@
+"""The other side of the wire: what the command line uses to talk to a running Wirephoto."""
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import json
+import mimetypes
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from schemas.job import JobState
+
+PREFER_WAIT_SECONDS = 30
+POLL_SECONDS = 1.0
+PATIENCE_SECONDS = 60.0  # how long a server may be away while a job is waited for: a restart is no reason to give up
+_CONNECT_SECONDS = 10.0
+_SILENCE_SECONDS = 90.0  # longer than any `Prefer: wait`
+_CHUNK = 64 * 1024
+_TRANSIENT = frozenset({429, 502, 503, 504})
+
+Json = dict[str, Any]
+
+
+class ProblemAnswer(Exception):
+    """The server said no. `errors` names each faulty field with its reason."""
+
+    def __init__(self, status: int, detail: str, errors: Sequence[Mapping[str, str]] = (), kind: str = "") -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.kind = kind
+
+    def as_json(self) -> Json:
+        return {"type": self.kind, "status": self.status, "detail": self.detail, "errors": list(self.errors)}
+
+
+class Unreachable(Exception):
+    """No answer came at all; the text names the server."""
+
+
+class Damaged(Exception):
+    """What was downloaded is not what the server says it holds. Worth trying again."""
+
+
+class _Counted(io.FileIO):
+    """A file that tells how many bytes were taken from it."""
+
+    def __init__(self, path: Path, told: Callable[[int], None]) -> None:
+        super().__init__(path)
+        self._told = told
+
+    def readinto(self, buffer: Any, /) -> int:
+        taken = super().readinto(buffer) or 0
+        self._told(taken)
+        return taken
+
+
+def terminal(job: Mapping[str, Any]) -> bool:
+    return JobState(job["state"]).terminal
+
+
+class Client:
+    """One server and one key, which goes to this server only. Use it with `async with`.
+
+    Every call raises ProblemAnswer where the server says no, and Unreachable where it says nothing.
+    """
+
+    def __init__(self, url: str, key: str | None) -> None:
+        self.url = url.rstrip("/")
+        self._key = key
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS)
+        self._session = aiohttp.ClientSession(timeout=timeout, headers={"User-Agent": "wirephoto-cli"})
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, path: str, **query: str | int) -> Any:
+        return await self._json("GET", path, params=query)
+
+    async def post(self, path: str, body: Any = None) -> Any:
+        return await self._json("POST", path, json=body)
+
+    async def delete(self, path: str) -> None:
+        await self._json("DELETE", path)
+
+    async def all(self, path: str) -> list[Json]:
+        """Every entry of a list, over all its pages."""
+        found: list[Json] = []
+        query: dict[str, str | int] = {"limit": 200}
+        while True:
+            page = await self.get(path, **query)
+            found += page["data"]
+            if page["next"] is None:
+                return found
+            query["after"] = page["next"]
+
+    async def submit(
+        self,
+        job: Mapping[str, Any],
+        files: Mapping[str, Path],
+        *,
+        idempotency_key: str | None = None,
+        wait: bool = False,
+        uploaded: Callable[[int], None] = lambda _: None,
+    ) -> Json:
+        """Submit a job; its files (input name → path) are streamed, `uploaded` is told of each piece's bytes.
+
+        `wait` lets the server hold its answer for up to 30 s until the job has ended. `uploaded` may be called from
+        another thread. OSError where a file can't be read.
+        """
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        if wait:
+            headers["Prefer"] = f"wait={PREFER_WAIT_SECONDS}"
+        with contextlib.ExitStack() as stack:
+            if not files:
+                accepted: Json = await self._json("POST", "/v1/jobs", json=job, headers=headers)
+                return accepted
+            form = aiohttp.FormData(quote_fields=False)
+            form.add_field("job", json.dumps(job), content_type="application/json")
+            for name, path in files.items():
+                raw = stack.enter_context(_Counted(path, uploaded))
+                content_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+                reader = stack.enter_context(io.BufferedReader(raw, _CHUNK))
+                form.add_field(name, reader, filename=_plain(path.name), content_type=content_type)
+            accepted = await self._json("POST", "/v1/jobs", data=form, headers=headers)
+            return accepted
+
+    async def job(self, job_id: str) -> Json:
+        found: Json = await self.get(f"/v1/jobs/{job_id}")
+        return found
+
+    async def wait(self, job: Json, told: Callable[[Json], None] = lambda _: None) -> Json:
+        """Ask each second until the job has ended; `told` hears every answer.
+
+        A server that is away is given 60 s to come back: the job goes on without us.
+        """
+        loop = asyncio.get_running_loop()
+        heard_at = loop.time()
+        told(job)
+        while not terminal(job):
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                job = await self.job(job["id"])
+            except (Unreachable, ProblemAnswer) as error:
+                lasting = isinstance(error, ProblemAnswer) and error.status not in _TRANSIENT
+                if lasting or loop.time() - heard_at > PATIENCE_SECONDS:
+                    raise
+            else:
+                heard_at = loop.time()
+                told(job)
+        return job
+
+    async def download(self, address: str, target: Path, sha256: str) -> int:
+        """Fetch a result into `target`, whole or not at all; how many bytes it has.
+
+        `address` is a path on this server, or one of its signed links, which needs no key and gets none. Raises
+        Damaged where the bytes are not the ones that `sha256` (hex) stands for, OSError where they can't be written.
+        """
+        part = target.with_name(f".{target.name}.part")
+        digest, size = hashlib.sha256(), 0
+        try:
+            async with self._request("GET", address) as answer:
+                # Small pieces into the page cache: a thread for each would cost more than it frees.
+                with part.open("wb") as file:
+                    async for chunk in answer.content.iter_chunked(_CHUNK):
+                        digest.update(chunk)
+                        size += file.write(chunk)
+            if digest.hexdigest() != sha256:
+                raise Damaged(f"{target.name}: the bytes that came are not the result's")
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+        return size
+
+    async def _json(self, method: str, path: str, **options: Any) -> Any:
+        async with self._request(method, path, **options) as answer:
+            body = await answer.read()
+        if not body:
+            return None
+        try:
+            return json.loads(body)
+        except ValueError:
+            raise ProblemAnswer(answer.status, f"{self.url} does not speak JSON: is this a Wirephoto?") from None
+
+    @contextlib.asynccontextmanager
+    async def _request(self, method: str, address: str, **options: Any) -> Any:
+        assert self._session is not None, "use the client with `async with`"
+        ours = address.startswith("/")
+        headers = {**options.pop("headers", {})}
+        if ours and self._key is not None:
+            headers["Authorization"] = f"Bearer {self._key}"
+        url = self.url + address if ours else address
+        try:
+            # A redirect would turn a POST into a GET, or carry the key to somebody else.
+            async with self._session.request(method, url, headers=headers, allow_redirects=False, **options) as answer:
+                if answer.status >= 300:
+                    raise _problem(answer.status, await answer.read())
+                yield answer
+        except aiohttp.InvalidURL:
+            raise Unreachable(f"{self.url} is not a URL") from None
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unreachable(f"no answer from {self.url}: {_why(error)}") from None
+
+
+def _problem(status: int, body: bytes) -> ProblemAnswer:
+    if 300 <= status < 400:
+        return ProblemAnswer(status, f"the server answered {status}, a redirect: give the address it moved to")
+    try:
+        said = json.loads(body)
+        return ProblemAnswer(status, said["detail"], said.get("errors", ()), said.get("type", ""))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ProblemAnswer(status, f"the server answered {status}, and not like a Wirephoto")
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "it took too long"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        # Its own text would repeat the address, and an address of a signed link is a secret.
+        return error.os_error.strerror or "the connection failed"
+    return "the connection was lost"
+
+
+def _plain(name: str) -> str:
+    """A file name that can stand between quotes in a header."""
+    return "".join("_" if sign in '"\\' or not sign.isprintable() else sign for sign in name)

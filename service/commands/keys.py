@@ -1,0 +1,45 @@
+"""`wirephoto keys`: who may do what in a project."""
+
+import click
+
+from service.commands.shared import Server, client_command, show_table
+from service.security.keys import Role
+
+
+@click.group()
+def keys() -> None:
+    """API keys of the project that --key belongs to. All of this needs an admin key."""
+
+
+@keys.command()
+@click.option("--role", type=click.Choice([role.value for role in Role]), default=Role.WRITE.value, show_default=True)
+@click.option("--name", default="", help="What it is for; shown in the list.")
+@client_command
+def create(server: Server, role: str, name: str) -> None:
+    """Make a key. It is printed now and never again: only its hash is kept."""
+    made = server.run(lambda client: client.post("/v1/keys", {"role": role, "name": name}))
+
+    def for_people() -> None:
+        # The key alone on standard output: KEY=$(wirephoto keys create …)
+        click.echo(f"{made['id']} ({made['role']}), shown only now:", err=True)
+        click.echo(made["api_key"])
+
+    server.show(made, for_people)
+
+
+@keys.command("list")
+@client_command
+def list_keys(server: Server) -> None:
+    """The project's keys, never their values."""
+    found = server.run(lambda client: client.all("/v1/keys"))
+    columns = {"ID": "id", "ROLE": "role", "NAME": "name", "CREATED": "created_at"}
+    server.show(found, lambda: show_table(columns, found))
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID")
+@client_command
+def revoke(server: Server, key_id: str) -> None:
+    """Make a key worthless, at once."""
+    server.run(lambda client: client.delete(f"/v1/keys/{key_id}"))
+    server.show({"id": key_id, "revoked": True}, lambda: click.echo(f"{key_id} is revoked."))

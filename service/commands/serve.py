@@ -1,0 +1,106 @@
+"""`wirephoto serve`, `sandbox` and `version`: what runs here and talks to no server."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+import click
+
+from service.config import PREFIX, InvalidSettings, load
+
+
+def refuse(message: str) -> None:
+    """One clear message on standard error; 2 tells a supervisor that trying again without a change is no use."""
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(2)
+
+
+@click.command()
+@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="TOML file; wirephoto.toml if present.")
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.")
+@click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Database, assets and secret key.")
+@click.option("--sandbox", is_flag=True, help="The vendors' stand-ins in place of the vendors: no account needed.")
+def serve(config: Path | None, host: str | None, port: int | None, data_dir: Path | None, sandbox: bool) -> None:
+    """Run the service until SIGTERM or Ctrl-C. Options win over the environment, which wins over the file."""
+    given = {"host": host, "port": port, "data_dir": data_dir}
+    try:
+        settings = load(config, **{name: value for name, value in given.items() if value is not None})
+    except InvalidSettings as error:
+        refuse(f"these settings can't be used:\n{error}")
+
+    from service.security.vault import WrongKey
+    from service.server import serve as run
+    from service.store.migrate import MigrationError
+    from service.store.sqlite import Locked
+
+    try:
+        asyncio.run(run(settings, sandbox=sandbox))
+    except (Locked, WrongKey, MigrationError) as error:
+        refuse(str(error))
+    except OSError as error:
+        refuse(f"{error.filename or f'{settings.host}:{settings.port}'}: {error.strerror or error}")
+
+
+def _ports(ctx: click.Context, param: click.Parameter, value: str) -> Mapping[str, int]:
+    from service.sandboxes import MAKE
+
+    _ = ctx
+    ports: dict[str, int] = {}
+    for part in value.split(","):
+        name, _, port = part.strip().partition("=")
+        if name not in MAKE or not port.isdecimal() or int(port) > 65535:
+            raise click.BadParameter(f"{part!r} is not NAME=PORT with one of {', '.join(MAKE)}", param=param)
+        ports[name] = int(port)
+    return ports
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--ports",
+    # Fixed ones, so that settings once pasted still fit tomorrow.
+    default="vanceai=8091,picwish=8092",
+    show_default=True,
+    callback=_ports,
+    help="Each vendor's port; 0 takes a free one.",
+)
+def sandbox(host: str, ports: Mapping[str, int]) -> None:
+    """Run the vendors' stand-ins alone until Ctrl-C, and print the settings that point a Wirephoto at them."""
+    try:
+        asyncio.run(_stand_in(host, ports))
+    except OSError as error:
+        refuse(f"the sandboxes can't listen on {host}: {error.strerror or error}")
+
+
+async def _stand_in(host: str, ports: Mapping[str, int]) -> None:
+    import signal
+
+    from service.accounts import KNOWN
+    from service.sandboxes import Sandboxes
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    sandboxes = Sandboxes()
+    await sandboxes.start(host, ports)
+    try:
+        click.echo("The vendors' stand-ins are running. Their results are made by simple filters. Settings to paste:")
+        for known in KNOWN:
+            vendor, prefix = sandboxes.vendors[known.name], f"{PREFIX}{known.name.upper()}__"
+            click.echo(f"export {prefix}BASE_URL={vendor.base_url}")
+            click.echo(f"export {prefix}{known.credential.upper()}={vendor.key}")
+        # Without these the stand-ins could neither fetch from nor call a Wirephoto beside them.
+        click.echo(f"export {PREFIX}PUBLIC_URL=http://127.0.0.1:8080 {PREFIX}ALLOW_NETWORKS=127.0.0.0/8,::1/128")
+        sys.stdout.flush()
+        await stop.wait()
+    finally:
+        await sandboxes.stop()
+
+
+@click.command()
+def version() -> None:
+    """Say which version this is."""
+    click.echo(metadata.version("wirephoto"))

@@ -1,0 +1,157 @@
+"""What the acceptance tests of the vendors share: doing a job by the front door, and judging how it ended."""
+
+import hashlib
+import io
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from PIL import Image
+
+from handlers.sandbox.requests import Seen
+from handlers.sandbox.server import Sandbox
+from tests.harness import TERMINAL, Client, Received, server_of, terminal_events
+
+ENLARGE = "vanceai/enlarge3"
+CUTOUT = "picwish/self-face-cutout"
+WAIT = {"Prefer": "wait=60"}
+SIZE = (96, 64)
+
+
+def small(photos: Path, folder: Path) -> Path:
+    """A photograph of 96×64 pixels: big enough for every filter, and quick."""
+    path = folder / "small.jpg"
+    with Image.open(photos / "cat.jpg") as image:
+        image.resize(SIZE).save(path, quality=92)
+    return path
+
+
+async def done(client: Client, operation: str, photo: Path | None, **fields: Any) -> dict[str, Any]:
+    """Submit, and wait for the end as a user does; the ended job."""
+    status, job = await client.submit(operation, photo, headers=WAIT, **fields)
+    assert status == 200, job
+    ended: dict[str, Any] = job
+    return ended
+
+
+async def begun(client: Client, operation: str, photo: Path | None, **fields: Any) -> str:
+    """Submit and don't wait; the job's id."""
+    status, job = await client.submit(operation, photo, **fields)
+    assert status == 202, job
+    return str(job["id"])
+
+
+async def only_end(client: Client, job_id: str) -> Mapping[str, Any]:
+    """The job's one terminal event, which says what the job says."""
+    ends = terminal_events(await client.events(), job_id)
+    assert len(ends) == 1, ends
+    job = await client.job(job_id)
+    assert ends[0]["type"] == f"job.{job['state']}"
+    assert ends[0]["data"] == job
+    return ends[0]
+
+
+async def failed_with(client: Client, job: Mapping[str, Any], error_class: str, code: str) -> None:
+    """The job failed for this reason, once."""
+    assert job["state"] == "failed", job
+    assert (job["error"]["class"], job["error"]["code"]) == (error_class, code), job["error"]
+    assert job["outputs"] == []
+    await only_end(client, job["id"])
+
+
+async def whole(client: Client, output: Mapping[str, Any]) -> Image.Image:
+    """The picture behind an output's signed link, without a key, and exactly what the output says it is."""
+    status, body, headers = await client.call_full("GET", output["url"], key="")
+    assert status == 200
+    assert isinstance(body, bytes)
+    assert len(body) == output["bytes"] == int(headers["content-length"])
+    assert hashlib.sha256(body).hexdigest() == output["sha256"]
+    assert headers["content-type"] == output["content_type"]
+    image = Image.open(io.BytesIO(body))
+    image.load()
+    assert image.size == (output["width"], output["height"])
+    assert Image.MIME[image.format or ""] == output["content_type"]
+    return image
+
+
+async def pictures(client: Client, job: Mapping[str, Any]) -> dict[str, Image.Image]:
+    """All results of a succeeded job, each checked, by name."""
+    assert job["state"] == "succeeded", job
+    return {output["name"]: await whole(client, output) for output in job["outputs"]}
+
+
+def asked(sandbox: Sandbox[Any, Any], endpoint: str) -> list[Seen]:
+    return [seen for seen in sandbox.requests if seen.endpoint == endpoint]
+
+
+def heard(job: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    """The callbacks that the job tells of: how each came, and what it came to mean."""
+    return [(callback["via"], callback["state"]) for callback in job["callbacks"]]
+
+
+def ends_told(got: Sequence[Received], job_id: str) -> list[str]:
+    """The ids of the terminal events about a job that a receiver got."""
+    events = [entry.event for entry in got]
+    return [event["id"] for event in events if event["type"] in TERMINAL and event["data"]["id"] == job_id]
+
+
+def restated(states: Mapping[str, object]) -> Callable[[Any], Any]:
+    """A fault's `change` that lays `states` over the answer's `data`."""
+
+    def change(answer: Any) -> Any:
+        return {**answer, "data": {**answer["data"], **states}}
+
+    return change
+
+
+@dataclass
+class Front:
+    """A vendor's front door: hands all requests on to a sandbox, and says its own words where it is told to.
+
+    `answers` are given in turn to the requests whose path ends so; None lets one pass. Links to the sandbox in an
+    answer lead to the front, so that results have the vendor's own host.
+    """
+
+    to: str
+    url: str = ""
+    answers: dict[str, list[web.Response | None]] = field(default_factory=dict)
+    passed: list[str] = field(default_factory=list)
+    _session: aiohttp.ClientSession | None = None
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        for ending, waiting in self.answers.items():
+            if waiting and request.path.endswith(ending):
+                own = waiting.pop(0)
+                if own is not None:
+                    return own
+        self.passed.append(request.path)
+        assert self._session is not None
+        kept = {name: request.headers[name] for name in ("Content-Type", "X-API-KEY") if name in request.headers}
+        async with self._session.request(
+            request.method, self.to + request.path_qs, data=body, headers=kept, skip_auto_headers=("Content-Type",)
+        ) as answer:
+            told = (await answer.read()).replace(self.to.encode(), self.url.encode())
+            return web.Response(status=answer.status, body=told, content_type=answer.content_type)
+
+
+@asynccontextmanager
+async def front(to: str) -> AsyncIterator[Front]:
+    """`to`: an origin, without a path; it may be set later."""
+    it = Front(to)
+    app = web.Application(client_max_size=1 << 26)
+    app.router.add_route("*", "/{tail:.*}", it.handle)
+    async with aiohttp.ClientSession() as session, server_of(app) as url:
+        it.url, it._session = url, session
+        yield it
+
+
+def json_response(value: object, status: int = 200, **headers: str) -> web.Response:
+    return web.Response(
+        status=status, body=json.dumps(value).encode(), content_type="application/json", headers=headers
+    )

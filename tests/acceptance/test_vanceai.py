@@ -1,0 +1,665 @@
+"""A photograph's way through VanceAI, which calls back: what a user is promised, on good days and on bad ones."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from handlers.sandbox import faults
+from handlers.sandbox.vanceai import VanceAISandbox, error
+from handlers.sandbox.vanceai import VanceAISettings as Play
+from handlers.sandbox.vanceai_webhook import WebhookPlan
+from tests.acceptance.helpers import (
+    ENLARGE,
+    SIZE,
+    asked,
+    begun,
+    done,
+    failed_with,
+    front,
+    heard,
+    only_end,
+    pictures,
+    restated,
+    small,
+)
+from tests.fast_clock import FastClock
+from tests.harness import Stand, receiver, stand
+
+pytestmark = pytest.mark.anyio
+
+NEVER = WebhookPlan(never=True)
+SOON: Mapping[str, Any] = {"vanceai_settings": {"watchdog_seconds": 0.1}}
+# The config files of the document's tables, as their examples stand there.
+CONFIGS: Mapping[str, Any] = {
+    "enlarge3": {
+        "name": "enlarge3",
+        "config": {
+            "module": "enlarge3",
+            "module_params": {
+                "model_name": "EnlargeStandard_2x_Stable",
+                "suppress_noise": 40,
+                "remove_blur": 60,
+                "scale": 2,
+            },
+        },
+    },
+    "enlarge3 4x": {
+        "name": "enlarge3",
+        "config": {
+            "module": "enlarge3",
+            "module_params": {
+                "model_name": "EnlargeStandard_4x_Stable",
+                "suppress_noise": 26,
+                "remove_blur": 60,
+                "scale": 4,
+            },
+        },
+    },
+    "denoise": {
+        "name": "denoise",
+        "config": {
+            "module": "denoise",
+            "module_params": {
+                "model_name": "DenoiseStable",
+                "auto_params": True,
+                "remove_noise": 75,
+                "sharpen": 75,
+            },
+        },
+    },
+    "sharpen3": {
+        "name": "va_sharpen_standard",
+        "config": {
+            "module": "sharpen3",
+            "module_params": {
+                "model_name": "SharpenGeneralStable",
+                "remove_blur": 0.5,
+                "suppress_noise": 0.5,
+                "remove_artifacts": 0.5,
+                "autoparams": True,
+                "automodel": True,
+            },
+        },
+    },
+    "matting": {"name": "matting", "config": {"module": "matting", "module_params": {"model_name": "MattingStable"}}},
+}
+
+
+@pytest.fixture
+def photo(photos: Path, tmp_path: Path) -> Path:
+    return small(photos, tmp_path)
+
+
+@pytest.fixture
+async def it(tmp_path: Path) -> AsyncIterator[Stand]:
+    async with stand(tmp_path) as running:
+        yield running
+
+
+def webhook_of(sandbox: VanceAISandbox, submission: int = 1) -> str:
+    """The callback URL that a submission gave the vendor."""
+    return asked(sandbox, "transform")[submission - 1].fields["webhook"]
+
+
+def play(sandbox: VanceAISandbox, **changes: Any) -> None:
+    sandbox.settings = replace(sandbox.settings, **changes)
+
+
+# -- good days ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "params", "factor", "mode", "credits_"),
+    [
+        ("enlarge3", {}, 2, "RGB", "1.000"),
+        ("enlarge3 4x", {"scale": 4, "suppress_noise": 26}, 4, "RGB", "1.000"),
+        ("denoise", {}, 1, "RGB", "1.000"),
+        ("sharpen3", {}, 1, "RGB", "2.000"),
+        ("matting", {}, 1, "RGBA", "1.000"),
+    ],
+)
+async def test_a_photograph_goes_in_and_one_signed_event_comes_out(
+    it: Stand, photo: Path, config: str, params: dict[str, Any], factor: int, mode: str, credits_: str
+) -> None:
+    operation = config.split(" ", maxsplit=1)[0]
+    async with receiver() as subscriber:
+        endpoint = await it.client.subscribe(subscriber.url, events=["job.succeeded"])
+        job_id = await begun(it.client, f"vanceai/{operation}", photo, params=params)
+        (delivery,) = await subscriber.wait_for(1)
+        assert delivery.verified(endpoint["secret"])["data"]["id"] == job_id
+        job = delivery.event["data"]
+    picture = (await pictures(it.client, job))["image"]
+    assert picture.size == (SIZE[0] * factor, SIZE[1] * factor)
+    assert picture.mode == mode
+    transform = asked(it.vanceai, "transform")[0].fields
+    # To the byte: what the document shows, in its order.
+    assert transform["jconfig"] == json.dumps(CONFIGS[config], separators=(",", ":"))
+    assert transform["webhook"].startswith(f"{it.client.url}/callbacks/vanceai/")
+    # Each of the four requests once: the upload, the paid call, the confirmation, the download that costs the credit.
+    assert [seen.endpoint for seen in it.vanceai.requests] == ["upload", "transform", "progress", "download"]
+    assert it.vanceai.violations == []
+    assert it.vanceai.charged == [(job["vendor_task_id"], Decimal(credits_))]
+    assert heard(job) == [("webhook", "succeeded")]
+    assert job["billing"] == {"credits": credits_, "charged": "yes", "possible_duplicate": False}
+    assert job["submissions"] == 1
+    await only_end(it.client, job_id)
+
+
+async def test_a_cut_out_has_transparent_pixels_and_kept_ones(it: Stand, photos: Path) -> None:
+    job = await done(it.client, "vanceai/matting", photos / "cat.jpg")
+    picture = (await pictures(it.client, job))["image"]
+    assert picture.size == (451, 300)
+    assert picture.getchannel("A").getextrema() == (0, 255)
+
+
+async def test_the_timeline_tells_each_step_in_order(it: Stand, photo: Path) -> None:
+    job = await done(it.client, ENLARGE, photo)
+    status, timeline = await it.client.call("GET", f"/v1/jobs/{job['id']}/timeline")
+    assert status == 200
+    steps = [entry["step"] for entry in timeline["data"] if entry["step"] != "event"]
+    assert steps == ["accepted", "submitted", "callback", "fetched"]
+    types = [entry["type"] for entry in timeline["data"] if entry["step"] == "event"]
+    assert types == ["job.queued", "job.submitted", "job.succeeded"]
+
+
+# -- the callback ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        WebhookPlan(shape="json"),
+        WebhookPlan(shape="form"),
+        WebhookPlan(shape="empty"),
+        WebhookPlan(shape="text"),
+        WebhookPlan(body=b"\x00\xff\xfe\x80\x00{", content_type="application/octet-stream"),
+        WebhookPlan(body=b'{"data": {"status": "\\ud800', content_type="application/json; charset=idna"),
+        WebhookPlan(shape="empty", method="GET"),
+        WebhookPlan(shape="json", method="GET"),
+        WebhookPlan(shape="json", content_type="x" * 4000),
+    ],
+    ids=["json", "form", "empty", "text", "binary", "broken", "get", "get with a body", "endless content type"],
+)
+async def test_a_callback_ends_a_job_whatever_its_body(it: Stand, photo: Path, plan: WebhookPlan) -> None:
+    # Nobody polls: the watchdog sleeps for 30 s. Only the callback can be what ends this job.
+    play(it.vanceai, webhook=plan)
+    job = await done(it.client, ENLARGE, photo)
+    await pictures(it.client, job)
+    assert heard(job) == [("webhook", "succeeded")]
+    assert len(asked(it.vanceai, "progress")) == 1
+    assert [sent.status for sent in it.vanceai.webhooks] == [204]
+    await only_end(it.client, job["id"])
+
+
+async def test_a_callback_that_comes_before_the_answer_to_its_submission_counts(it: Stand, photo: Path) -> None:
+    play(it.vanceai, webhook=WebhookPlan(early=True))
+    job = await done(it.client, ENLARGE, photo)
+    await pictures(it.client, job)
+    assert heard(job) == [("webhook", "succeeded")]
+    assert job["submissions"] == 1
+    assert it.vanceai.violations == []
+
+
+async def test_an_early_callback_without_words_counts_too(it: Stand, photo: Path) -> None:
+    play(it.vanceai, webhook=WebhookPlan(early=True, shape="empty"))
+    job = await done(it.client, ENLARGE, photo)
+    await pictures(it.client, job)
+    assert (job["submissions"], heard(job)) == (1, [("webhook", "succeeded")])
+
+
+async def test_a_lie_about_the_task_gives_way_to_the_vendors_own_answer(it: Stand, photo: Path) -> None:
+    """Unsigned words name another task before the answer comes: the result must still be this job's own."""
+    other = await done(it.client, "vanceai/denoise", photo)
+    lie = json.dumps({"data": {"trans_id": other["vendor_task_id"], "status": "finish"}}).encode()
+    play(it.vanceai, webhook=WebhookPlan(early=True, body=lie))
+    job = await done(it.client, ENLARGE, photo)
+    picture = (await pictures(it.client, job))["image"]
+    assert picture.size == (SIZE[0] * 2, SIZE[1] * 2)
+    assert job["vendor_task_id"] not in (None, other["vendor_task_id"])
+    assert job["outputs"][0]["sha256"] != other["outputs"][0]["sha256"]
+    await only_end(it.client, job["id"])
+
+
+async def test_the_same_callback_twice_is_stored_once(it: Stand, photo: Path) -> None:
+    play(it.vanceai, webhook=WebhookPlan(copies=3))
+    job = await done(it.client, ENLARGE, photo)
+    await it.vanceai.webhook_sent(3)
+    job = await it.client.job(job["id"])
+    assert heard(job) == [("webhook", "succeeded")]
+    assert [sent.status for sent in it.vanceai.webhooks] == [204, 204, 204]
+    assert len(asked(it.vanceai, "download")) == 1
+    await only_end(it.client, job["id"])
+
+
+async def test_a_second_callback_with_other_bytes_is_kept_and_changes_nothing(it: Stand, photo: Path) -> None:
+    job = await done(it.client, ENLARGE, photo)
+    lie = {"data": {"trans_id": job["vendor_task_id"], "status": "fatal"}}
+    status, _ = await it.client.call("POST", webhook_of(it.vanceai), key="", json=lie)
+    assert status == 204
+    after = await it.client.job(job["id"])
+    assert heard(after) == [("webhook", "succeeded"), ("webhook", "ignored")]
+    assert {**after, "callbacks": job["callbacks"]} == job
+    assert len(asked(it.vanceai, "download")) == len(it.vanceai.charged) == 1
+    assert [event["type"] for event in await it.client.events(job["id"])][-1] == "job.succeeded"
+
+
+async def test_a_callback_that_we_could_not_take_is_repeated_and_stored_once(tmp_path: Path, photo: Path) -> None:
+    """The vendor tries three times in all where the answer is 400 or more."""
+    async with front("") as gate, stand(tmp_path, public_url=gate.url) as it:
+        gate.to = it.client.url
+        play(it.vanceai, webhook=WebhookPlan(repeat_seconds=0))
+        job_id = await begun_with_two_refused_callbacks(it, gate.answers, photo)
+        await it.vanceai.webhook_sent(3)
+        async with receiver() as subscriber:
+            # Subscribed late on purpose: the log, too, must have the end, and exactly one.
+            await it.client.subscribe(subscriber.url, events=["job.succeeded"])
+            again = await done(it.client, ENLARGE, photo)
+            await subscriber.event_of(again["id"])
+        assert [sent.status for sent in it.vanceai.webhooks][:3] == [503, 500, 204]
+        job = await it.client.job(job_id)
+        assert heard(job) == [("webhook", "succeeded")]
+        await only_end(it.client, job_id)
+
+
+async def begun_with_two_refused_callbacks(
+    it: Stand, answers: dict[str, list[web.Response | None]], photo: Path
+) -> str:
+    play(it.vanceai, work_seconds=(release := asyncio.Event()).wait)
+    job_id = await begun(it.client, ENLARGE, photo)
+    await it.vanceai.seen("transform")
+    token = webhook_of(it.vanceai).rsplit("/", 1)[-1]
+    answers[token] = [web.Response(status=503), web.Response(status=500)]
+    release.set()
+    return job_id
+
+
+async def test_a_lie_on_the_right_url_does_not_end_a_job(it: Stand, photo: Path) -> None:
+    play(it.vanceai, webhook=NEVER, work_seconds=(release := asyncio.Event()).wait)
+    async with receiver() as subscriber:
+        await it.client.subscribe(subscriber.url, events=["job.*"])
+        job_id = await begun(it.client, ENLARGE, photo)
+        running = await subscriber.event_of(job_id, "job.submitted")
+        lie = {"data": {"trans_id": running["data"]["vendor_task_id"], "status": "finish"}}
+        status, _ = await it.client.call("POST", webhook_of(it.vanceai), key="", json=lie)
+        assert status == 204
+        await it.vanceai.seen("progress", 2)
+        assert (await it.client.job(job_id))["state"] == "running"
+        assert asked(it.vanceai, "download") == []
+        release.set()
+        ended = await subscriber.event_of(job_id, "job.succeeded", "job.failed")
+    await pictures(it.client, ended["data"])
+    assert heard(ended["data"])[0] == ("webhook", "running")
+    await only_end(it.client, job_id)
+
+
+async def test_whoever_does_not_know_the_url_is_told_nothing(it: Stand, photo: Path) -> None:
+    play(it.vanceai, webhook=NEVER, work_seconds=(release := asyncio.Event()).wait)
+    job_id = await begun(it.client, ENLARGE, photo)
+    await it.vanceai.seen("transform")
+    token = webhook_of(it.vanceai).rsplit("/", 1)[-1]
+    guesses = [
+        f"/callbacks/vanceai/{token[:-1]}",
+        f"/callbacks/vanceai/{token[:-1]}{'A' if token[-1] != 'A' else 'B'}",
+        "/callbacks/vanceai/x",
+        "/callbacks/vanceai/%00",
+        f"/callbacks/picwish/{token}",
+        f"/callbacks/nobody/{token}",
+        f"/callbacks/vanceai/{job_id}",
+    ]
+    for guess in guesses:
+        status, problem = await it.client.call("POST", guess, key="", json={"status": "finish"})
+        assert status == 404, guess
+        assert token not in json.dumps(problem)
+    assert (await it.client.job(job_id))["callbacks"] == []
+    assert asked(it.vanceai, "progress") == []
+    release.set()
+
+
+async def test_a_huge_callback_is_refused_and_the_next_one_counts(it: Stand, photo: Path) -> None:
+    play(it.vanceai, webhook=NEVER, work_seconds=(release := asyncio.Event()).wait)
+    async with receiver() as subscriber:
+        await it.client.subscribe(subscriber.url, events=["job.*"])
+        job_id = await begun(it.client, ENLARGE, photo)
+        await subscriber.event_of(job_id, "job.submitted")
+        release.set()
+        url = webhook_of(it.vanceai)
+
+        async def endless() -> AsyncIterator[bytes]:
+            for _ in range(64):
+                yield b"x" * 8192
+
+        for body in (b"x" * (300 * 1024), endless()):
+            status, _ = await it.client.call("POST", url, key="", data=body)
+            assert status == 413
+        assert (await it.client.job(job_id))["callbacks"] == []
+        status, _ = await it.client.call("POST", url, key="", data=b"")
+        assert status == 204
+        await pictures(it.client, (await subscriber.event_of(job_id, "job.succeeded"))["data"])
+
+
+async def test_a_flood_of_callbacks_is_capped_and_the_job_still_ends(tmp_path: Path, photo: Path) -> None:
+    async with stand(tmp_path, **SOON) as it, receiver() as subscriber:
+        play(it.vanceai, webhook=NEVER, work_seconds=(release := asyncio.Event()).wait)
+        await it.client.subscribe(subscriber.url, events=["job.*"])
+        job_id = await begun(it.client, ENLARGE, photo)
+        await subscriber.event_of(job_id, "job.submitted")
+        url = webhook_of(it.vanceai)
+        answers = [(await it.client.call("POST", url, key="", data=str(number)))[0] for number in range(40)]
+        assert answers == [204] * 32 + [429] * 8
+        release.set()
+        ended = (await subscriber.event_of(job_id, "job.succeeded"))["data"]
+        await pictures(it.client, ended)
+        assert len(ended["callbacks"]) <= 33
+        await only_end(it.client, job_id)
+
+
+async def test_a_vendor_that_never_calls_back_is_asked_by_the_watchdog(tmp_path: Path, photo: Path) -> None:
+    async with stand(tmp_path, **SOON) as it:
+        play(it.vanceai, webhook=NEVER)
+        job = await done(it.client, ENLARGE, photo)
+        await pictures(it.client, job)
+        assert heard(job) == [("poll", "succeeded")]
+        assert it.vanceai.violations == []
+        await only_end(it.client, job["id"])
+
+
+async def test_the_watchdog_is_patient_for_thirty_seconds_by_default(tmp_path: Path, photo: Path) -> None:
+    clock = FastClock(speed=100)
+    sandbox = VanceAISandbox(Play(work_seconds=0, webhook=NEVER), clock=clock.seconds, monotonic=clock.seconds)
+    async with sandbox, stand(tmp_path, clock=clock, vanceai=sandbox) as it:
+        job = await done(it.client, ENLARGE, photo)
+        assert heard(job) == [("poll", "succeeded")]
+        assert asked(sandbox, "progress")[0].at - asked(sandbox, "transform")[0].at >= 30.0
+
+
+# -- lost answers ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_callback_that_names_its_task_stands_in_for_a_lost_answer(it: Stand, photo: Path) -> None:
+    it.vanceai.faults.next("transform", faults.ANSWER_LOST)
+    job = await done(it.client, ENLARGE, photo)
+    await pictures(it.client, job)
+    assert (job["submissions"], job["billing"]["possible_duplicate"]) == (1, False)
+    assert heard(job) == [("webhook", "succeeded")]
+    assert len(asked(it.vanceai, "transform")) == len(it.vanceai.charged) == 1
+    await only_end(it.client, job["id"])
+
+
+@pytest.mark.parametrize("plan", [NEVER, WebhookPlan(shape="empty")], ids=["silent", "wordless"])
+async def test_a_lost_answer_means_the_same_upload_again_and_says_so(
+    tmp_path: Path, photo: Path, plan: WebhookPlan
+) -> None:
+    async with stand(tmp_path, **SOON) as it:
+        play(it.vanceai, webhook=plan)
+        it.vanceai.faults.next("transform", faults.ANSWER_LOST)
+        job = await done(it.client, ENLARGE, photo)
+        await pictures(it.client, job)
+        first, second = asked(it.vanceai, "transform")
+        assert first.fields["uid"] == second.fields["uid"]
+        assert first.fields["jconfig"] == second.fields["jconfig"]
+        # A resubmission has its own secret: the first one's may be known to whoever swallowed the answer.
+        assert first.fields["webhook"] != second.fields["webhook"]
+        assert len(asked(it.vanceai, "upload")) == len(it.vanceai.charged) == 1
+        assert (job["submissions"], job["billing"]["possible_duplicate"]) == (2, True)
+        await only_end(it.client, job["id"])
+
+
+async def test_two_tasks_of_one_job_make_one_download_and_one_event(tmp_path: Path, photo: Path) -> None:
+    """The first submission's answer was lost, the second runs, and then the first one's callback comes after all."""
+    async with stand(tmp_path, **SOON) as it, receiver() as subscriber:
+        play(it.vanceai, webhook=NEVER, work_seconds=(release := asyncio.Event()).wait)
+        await it.client.subscribe(subscriber.url, events=["job.*"])
+        it.vanceai.faults.next("transform", faults.ANSWER_LOST)
+        job_id = await begun(it.client, ENLARGE, photo)
+        await subscriber.event_of(job_id, "job.submitted")
+        first, second = it.vanceai.tasks
+        news = {"data": {"trans_id": first, "status": "finish"}}
+        status, _ = await it.client.call("POST", webhook_of(it.vanceai, 1), key="", json=news)
+        assert status == 204
+        release.set()
+        ended = (await subscriber.event_of(job_id, "job.succeeded", "job.failed"))["data"]
+        await pictures(it.client, ended)
+        assert ended["vendor_task_id"] in (first, second)
+        assert [task for task, _ in it.vanceai.charged] == [ended["vendor_task_id"]]
+        assert len(asked(it.vanceai, "download")) == 1
+        await only_end(it.client, job_id)
+
+
+async def test_a_vendor_that_never_answers_a_submission_ends_the_job_as_unconfirmed(
+    tmp_path: Path, photo: Path
+) -> None:
+    async with stand(tmp_path, **SOON) as it:
+        play(it.vanceai, webhook=NEVER)
+        it.vanceai.faults.next("transform", faults.ANSWER_LOST, times=10)
+        job = await done(it.client, ENLARGE, photo)
+        await failed_with(it.client, job, "unconfirmed", "no_answer")
+        assert len(asked(it.vanceai, "transform")) == job["submissions"] == 3
+        assert job["billing"]["charged"] == "unknown"
+        assert job["billing"]["possible_duplicate"]
+        assert it.vanceai.charged == []
+
+
+async def test_a_refusal_after_a_lost_answer_does_not_claim_that_nothing_was_charged(
+    tmp_path: Path, photo: Path
+) -> None:
+    async with stand(tmp_path, **SOON) as it:
+        play(it.vanceai, webhook=NEVER, point_type="job")
+        it.vanceai.faults.next("transform", faults.ANSWER_LOST)
+        it.vanceai.faults.next("transform", error(30004))
+        job = await done(it.client, ENLARGE, photo)
+        await failed_with(it.client, job, "credits", "30004")
+        assert len(it.vanceai.charged) == 1
+        assert job["billing"]["charged"] == "unknown"
+
+
+@pytest.mark.parametrize("fault", [faults.HTML_500_AFTER_WORK, faults.WRONG_TYPES], ids=["html", "wrong types"])
+async def test_a_garbled_answer_to_the_paid_call_is_not_taken_for_a_no(
+    tmp_path: Path, photo: Path, fault: faults.Fault
+) -> None:
+    async with stand(tmp_path, **SOON) as it:
+        it.vanceai.faults.next("transform", fault)
+        job = await done(it.client, ENLARGE, photo)
+        await pictures(it.client, job)
+        assert len(it.vanceai.charged) == 1
+        await only_end(it.client, job["id"])
+
+
+# -- no address to call ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes", [{"reachable": False}, {"allow_networks": []}], ids=["no PUBLIC_URL", "http that is not allowed"]
+)
+async def test_without_an_address_the_call_blocks_and_no_webhook_is_made_up(
+    tmp_path: Path, photo: Path, changes: dict[str, Any]
+) -> None:
+    async with stand(tmp_path, **changes) as it:
+        job = await done(it.client, ENLARGE, photo)
+        await pictures(it.client, job)
+        assert "webhook" not in asked(it.vanceai, "transform")[0].fields
+        assert [seen.endpoint for seen in it.vanceai.requests] == ["upload", "transform", "download"]
+        assert heard(job) == [("reply", "succeeded")]
+        await only_end(it.client, job["id"])
+
+
+async def test_a_blocking_call_that_answers_busy_goes_on_as_polls(tmp_path: Path, photo: Path) -> None:
+    async with stand(tmp_path, reachable=False) as it:
+        play(it.vanceai, busy_after=0.0, work_seconds=(release := asyncio.Event()).wait)
+        job_id = await begun(it.client, ENLARGE, photo)
+        await it.vanceai.seen("progress", 2)
+        assert (await it.client.job(job_id))["state"] == "running"
+        async with receiver() as subscriber:
+            await it.client.subscribe(subscriber.url, events=["job.succeeded"])
+            release.set()
+            job = (await subscriber.event_of(job_id))["data"]
+        await pictures(it.client, job)
+        assert heard(job) == [("poll", "succeeded")]
+        assert len(asked(it.vanceai, "transform")) == 1
+
+
+async def test_a_blocking_call_that_fails_is_a_failed_job(tmp_path: Path, photo: Path) -> None:
+    async with stand(tmp_path, reachable=False) as it:
+        it.vanceai.play("fatal")
+        job = await done(it.client, ENLARGE, photo)
+        await failed_with(it.client, job, "vendor", "fatal")
+        assert job["billing"]["charged"] == "no"
+
+
+# -- words and codes ---------------------------------------------------------------------------------------------------
+
+
+async def test_every_word_for_running_and_a_new_one_mean_running(tmp_path: Path, photo: Path) -> None:
+    async with stand(tmp_path, **SOON) as it:
+        play(it.vanceai, webhook=NEVER)
+        words = ("waiting", "wait", "process", "webhook", "busy", "polishing", "FINISHED?")
+        it.vanceai.play(*words, "finish")
+        job = await done(it.client, ENLARGE, photo)
+        await pictures(it.client, job)
+        assert len(asked(it.vanceai, "progress")) == len(words) + 1
+        assert heard(job) == [("poll", "succeeded")]
+
+
+async def test_a_fatal_task_is_one_failed_job_and_not_charged(it: Stand, photo: Path) -> None:
+    it.vanceai.play("process", "fatal")
+    job = await done(it.client, ENLARGE, photo)
+    await failed_with(it.client, job, "vendor", "fatal")
+    assert job["billing"]["charged"] == "no"
+    assert it.vanceai.charged == []
+    assert asked(it.vanceai, "download") == []
+
+
+async def test_a_task_that_never_ends_is_given_up_at_the_deadline(tmp_path: Path, photo: Path) -> None:
+    async with stand(tmp_path, vanceai_settings={"watchdog_seconds": 0.1, "deadline_seconds": 0.4}) as it:
+        play(it.vanceai, webhook=NEVER)
+        it.vanceai.play("polishing")
+        job = await done(it.client, ENLARGE, photo)
+        await failed_with(it.client, job, "timeout", "deadline")
+        assert "polishing" in job["error"]["message"]
+        assert job["error"]["retryable"]
+
+
+# Which code means what, at each endpoint. The fault strikes every request there.
+FINAL = [
+    ("upload", 10001, "input"),
+    ("upload", 10011, "input"),
+    ("upload", 10012, "input"),
+    ("upload", 10013, "input"),
+    ("upload", 10014, "vendor"),
+    ("upload", 30001, "auth"),
+    ("upload", 30004, "credits"),
+    ("transform", 10001, "input"),
+    ("transform", 10012, "input"),
+    ("transform", 10013, "input"),
+    ("transform", 10014, "vendor"),
+    ("transform", 30001, "auth"),
+    ("transform", 30004, "credits"),
+    ("progress", 10001, "input"),
+    ("progress", 10011, "expired"),
+    ("progress", 10012, "input"),
+    ("progress", 10013, "input"),
+    ("progress", 10014, "vendor"),
+]
+
+
+@pytest.mark.parametrize(("endpoint", "code", "error_class"), FINAL)
+async def test_a_vendors_no_keeps_its_class_and_its_code(
+    it: Stand, photo: Path, endpoint: str, code: int, error_class: str
+) -> None:
+    msg = {"api_token": ["The api token field is required."]} if code == 30001 else None
+    it.vanceai.faults.next(endpoint, error(code, msg), times=50)
+    job = await done(it.client, ENLARGE, photo)
+    await failed_with(it.client, job, error_class, str(code))
+    assert job["error"]["message"]
+    assert it.vanceai.charged == []
+    assert job["billing"]["charged"] == "no"
+
+
+PASSING = [
+    ("upload", error(10010)),
+    ("upload", faults.HTML_500),
+    ("upload", faults.NOT_JSON),
+    ("upload", faults.DROPPED_BEFORE_WORK),
+    ("transform", error(10010)),
+    ("transform", error(10011)),
+    ("transform", faults.answering({"code": 99999, "msg": "new in the next version"})),
+    ("transform", faults.HTML_500),
+    ("transform", faults.NOT_JSON),
+    ("progress", error(10010)),
+    ("progress", error(30001)),
+    ("progress", error(30004)),
+    ("progress", faults.HTML_500),
+    ("progress", faults.NOT_JSON),
+    ("progress", faults.DROPPED_BEFORE_WORK),
+    ("progress", faults.Fault(change=restated({"status": None}))),
+    ("progress", faults.answering({})),
+    ("progress", faults.answering([])),
+    ("download", error(10010)),
+    ("download", faults.HTML_500),
+    ("download", faults.DROPPED_BEFORE_WORK),
+    ("download", faults.Fault(status=302)),
+]
+
+
+@pytest.mark.parametrize(("endpoint", "fault"), PASSING)
+async def test_a_bad_moment_of_the_vendor_passes(
+    tmp_path: Path, photo: Path, endpoint: str, fault: faults.Fault
+) -> None:
+    clock = FastClock(speed=50)
+    async with stand(tmp_path, clock=clock) as it:
+        it.vanceai.faults.next(endpoint, fault, times=2 if endpoint != "transform" else 1)
+        job = await done(it.client, ENLARGE, photo)
+        await pictures(it.client, job)
+        assert len(it.vanceai.charged) == 1
+        await only_end(it.client, job["id"])
+
+
+# What a vendor goes on saying is in the end the reason; what can't be had at the download is `result_unavailable`.
+LASTING = [
+    ("upload", 10010, "vendor", "10010"),
+    ("upload", 99999, "vendor", "99999"),
+    ("transform", 10010, "vendor", "10010"),
+    ("transform", 10011, "vendor", "10011"),
+    ("transform", 99999, "vendor", "99999"),
+    ("progress", 10010, "timeout", "10010"),
+    ("progress", 30001, "auth", "30001"),
+    ("progress", 30004, "credits", "30004"),
+    ("progress", 99999, "vendor", "99999"),
+    ("download", 10001, "vendor", "result_unavailable"),
+    ("download", 10011, "vendor", "result_unavailable"),
+    ("download", 10014, "vendor", "result_unavailable"),
+    ("download", 30001, "vendor", "result_unavailable"),
+    ("download", 30004, "vendor", "result_unavailable"),
+]
+
+
+@pytest.mark.parametrize(("endpoint", "code", "error_class", "told"), LASTING)
+async def test_a_lasting_trouble_ends_the_job_once_with_the_vendors_code(
+    tmp_path: Path, photo: Path, endpoint: str, code: int, error_class: str, told: str
+) -> None:
+    clock = FastClock(speed=300)
+    async with stand(tmp_path, clock=clock, vanceai_settings={"poll_seconds": 2.0, "deadline_seconds": 30.0}) as it:
+        it.vanceai.faults.next(endpoint, error(code, f"trouble {code}"), times=200)
+        job = await done(it.client, ENLARGE, photo)
+        await failed_with(it.client, job, error_class, told)
+        assert str(code) in json.dumps(job["error"])
+        assert it.vanceai.charged == []
+
+
+async def test_the_token_is_in_no_answer_and_in_no_event(tmp_path: Path, photo: Path) -> None:
+    """A vendor repeats what it was sent; our key and the callback's secret go no further."""
+    key = "va-key-that-nobody-may-see"
+    async with VanceAISandbox(Play(work_seconds=0), key=key) as sandbox, stand(tmp_path, vanceai=sandbox) as it:
+        sandbox.faults.next("transform", error(10001, {"api_token": [f"bad: {key}"], "webhook": ["bad"]}))
+        job = await done(it.client, ENLARGE, photo)
+        await failed_with(it.client, job, "input", "10001")
+        _, timeline = await it.client.call("GET", f"/v1/jobs/{job['id']}/timeline")
+        told = json.dumps([job, timeline, await it.client.events()])
+        assert key not in told
+        assert webhook_of(sandbox).rsplit("/", 1)[-1] not in told
