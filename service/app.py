@@ -20,6 +20,7 @@ from service.pipeline.accept import Accept
 from service.pipeline.core import Core
 from service.pipeline.crew import crew, delivery_scan
 from service.pipeline.deliver import Deliver
+from service.pipeline.stage import Sources
 from service.security import keys as security_keys
 from service.security.egress import Guard
 from service.security.links import AssetLinks
@@ -50,6 +51,8 @@ class Wirephoto:
     def asgi(self) -> Starlette:
         app = Starlette(routes=starlette_routes(), exception_handlers={HTTPException: http_exception})
         app.state.site = self.site
+        # A redirect to the path without its slash would be built from the Host that the client made up.
+        app.router.redirect_slashes = False
         return app
 
 
@@ -107,7 +110,8 @@ async def running(
         scan = delivery_scan(core, deliver)
         deliver.wake_scan = scan.wake
         max_upload_bytes = round(settings.max_upload_mb * 1_000_000)
-        workers = crew(core, vendors, source_http, max_upload_bytes, settings.reply_base)
+        sources = Sources(source_http, max_upload_bytes, settings.source_deadline_seconds)
+        workers = crew(core, vendors, sources, settings.reply_base)
 
         def wake(step: str, vendor: str) -> None:
             # A job may outlive its vendor's credentials: then nobody works on it until they are back.

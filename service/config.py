@@ -69,6 +69,7 @@ class VendorSettings(BaseModel):
     poll_seconds: float | None = Field(None, gt=0)
     max_concurrent: int | None = Field(None, ge=1)
     deadline_seconds: float | None = Field(None, gt=0)
+    call_seconds: float | None = Field(None, gt=0)  # how long the paid call, with its upload, may take
     unconfirmed: Unconfirmed = Unconfirmed.RESUBMIT
 
     @field_validator("base_url")
@@ -86,6 +87,7 @@ class VendorSettings(BaseModel):
             "first_poll": self.poll_seconds,
             "max_concurrent": self.max_concurrent,
             "deadline": self.deadline_seconds,
+            "call": self.call_seconds,
         }
         if self.limits is not None:
             changes["windows"] = tuple(Window(entry.scope, entry.requests, entry.seconds) for entry in self.limits)
@@ -126,6 +128,7 @@ class Settings(BaseSettings):
     ca_file: Path | None = None
     asset_retention_days: float = Field(30, gt=0)
     max_upload_mb: float = Field(100, gt=0, le=2048)
+    source_deadline_seconds: float = Field(60, gt=0)
     retry_schedule: Annotated[Listed[Annotated[float, Field(gt=0)]], Field(min_length=1, max_length=50)] | None = None
     log_format: Literal["auto", "json", "console"] = "auto"
     vanceai: VanceAISettings = VanceAISettings()

@@ -75,6 +75,11 @@ class Receiver:
             await self._arrived.wait_for(lambda: len(chosen()) >= count)
         return chosen()
 
+    async def until(self, true: Callable[[], bool], patience: float = PATIENCE) -> None:
+        """Wait until `true()` of what has come; looked at again with each arrival."""
+        async with asyncio.timeout(patience), self._arrived:
+            await self._arrived.wait_for(true)
+
     async def event_of(self, job_id: str, *types: str) -> dict[str, Any]:
         """The first event about this job (of these types)."""
 

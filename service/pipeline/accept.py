@@ -91,9 +91,19 @@ class Accept:
         self._being_taken_in: set[tuple[int, str]] = set()
 
     async def accept(
-        self, project: int, request: JobRequest, uploads: Mapping[str, Upload], key: str | None
+        self,
+        project: int,
+        request: JobRequest,
+        uploads: Mapping[str, Upload],
+        key: str | None,
+        found: Sequence[FieldError] = (),
     ) -> Accepted:
-        """Raises Problem: 422 with every faulty field, or 409 for a key that was used for something else."""
+        """Raises Problem: 422 with every faulty field, or 409 for a key that was used for something else.
+
+        `found`: faults that the caller knows of already, so that all are told at once.
+        """
+        if found:
+            raise invalid([*found, *await self._errors(project, request, uploads, {error.field for error in found})])
         if key is None:
             return await self._take_in(project, request, uploads, None, "")
         if (project, key) in self._being_taken_in:
@@ -113,7 +123,9 @@ class Accept:
             if before is not None:
                 return Accepted(before, repeated=True)
         operation = self._operation(request.operation)
-        resolved, errors = await self._core.db.read(_resolve, project, operation, request, uploads)
+        resolved, errors = await self._core.db.read(
+            _resolve, project, operation, request, uploads, self._core.clock.now()
+        )
         errors += params_errors(operation, request.params)
         if errors:
             raise invalid(errors)
@@ -123,6 +135,29 @@ class Accept:
         log.info("job.accepted", job=job.id, operation=job.operation)
         self._core.wake(jobs.Step.SUBMIT if job.staged_at is not None else jobs.Step.STAGE, job.vendor)
         return Accepted(job, repeated=announced is None)
+
+    def errors_of(self, value: object) -> Sequence[FieldError]:
+        """What can be told of a body that is no JobRequest, beside why it is none."""
+        if not isinstance(value, dict) or not isinstance(value.get("operation"), str):
+            return []
+        params = value.get("params", {})
+        try:
+            operation = self._operation(value["operation"])
+        except Problem as problem:
+            return problem.errors
+        return params_errors(operation, params) if isinstance(params, dict) else []
+
+    async def _errors(
+        self, project: int, request: JobRequest, uploads: Mapping[str, Upload], known: set[str]
+    ) -> Sequence[FieldError]:
+        try:
+            operation = self._operation(request.operation)
+        except Problem as problem:
+            return problem.errors
+        now = self._core.clock.now()
+        _, errors = await self._core.db.read(_resolve, project, operation, request, uploads, now)
+        errors += params_errors(operation, request.params)
+        return [error for error in errors if error.field not in known]
 
     def _operation(self, name: str) -> Operation:
         operation = self._vendors.operation(name)
@@ -156,7 +191,12 @@ async def _repeated(reader: Reader, project: int, key: str, print_: str, since: 
 
 
 async def _resolve(
-    reader: Reader, project: int, operation: Operation, request: JobRequest, uploads: Mapping[str, Upload]
+    reader: Reader,
+    project: int,
+    operation: Operation,
+    request: JobRequest,
+    uploads: Mapping[str, Upload],
+    now: int,
 ) -> tuple[list[_Resolved], list[FieldError]]:
     resolved: list[_Resolved] = []
     errors: list[FieldError] = []
@@ -176,7 +216,7 @@ async def _resolve(
             errors += input_errors(spec, upload.image, upload.stored.bytes, field)
             resolved.append(_Resolved(spec.name, {"upload": upload.filename}, upload=upload))
         elif given is not None:
-            entry, found = await _resolve_one(reader, project, spec, given, field)
+            entry, found = await _resolve_one(reader, project, spec, given, field, now)
             errors += found
             if entry is not None:
                 resolved.append(entry)
@@ -186,7 +226,7 @@ async def _resolve(
 
 
 async def _resolve_one(
-    reader: Reader, project: int, spec: InputSpec, given: JobInput, field: str
+    reader: Reader, project: int, spec: InputSpec, given: JobInput, field: str, now: int
 ) -> tuple[_Resolved | None, list[FieldError]]:
     source = given.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True)
     if given.url is not None:
@@ -200,8 +240,8 @@ async def _resolve_one(
         assert given.job is not None, "one source is given"
         where = f"{field}.job"
         asset, missing = await _result_of(reader, project, given.job, given.output or DEFAULT_OUTPUT)
-    if asset is None:
-        return None, [FieldError(where, missing)]
+    if asset is None or asset.expires_at <= now:
+        return None, [FieldError(where, missing if asset is None else "has expired")]
     image = ImageInfo(asset.content_type, asset.width, asset.height)
     return _Resolved(spec.name, source, asset=asset), input_errors(spec, image, asset.bytes, where)
 

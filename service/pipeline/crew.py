@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
-from handlers.http import Http
 from schemas.delivery import Owed
 from schemas.job import ErrorClass, Failure, Job
 from service.pipeline import announce, retry
@@ -14,7 +13,7 @@ from service.pipeline.deliver import Deliver
 from service.pipeline.fetch import Fetch
 from service.pipeline.poll import STEP as POLL
 from service.pipeline.poll import Poll
-from service.pipeline.stage import Stage
+from service.pipeline.stage import Sources, Stage
 from service.pipeline.submit import Submit
 from service.pipeline.worker import Worker
 from service.store import jobs, submissions
@@ -32,9 +31,9 @@ Key = tuple[str, str]
 Crew = Mapping[Key, Worker[Job] | Worker[Submission]]
 
 
-def crew(core: Core, vendors: Vendors, source_http: Http, max_upload_bytes: int, reply_base: str | None) -> Crew:
+def crew(core: Core, vendors: Vendors, sources: Sources, reply_base: str | None) -> Crew:
     """By step and vendor; none is started yet."""
-    stage, submit, poll = Stage(core, source_http, max_upload_bytes), Submit(core, reply_base), Poll(core)
+    stage, submit, poll = Stage(core, sources), Submit(core, reply_base), Poll(core)
     conclude, fetch = Conclude(core), Fetch(core)
     workers: dict[Key, Worker[Job] | Worker[Submission]] = {}
     for contracted in vendors:

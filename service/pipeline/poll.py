@@ -54,7 +54,9 @@ class Poll:
         """A vendor that can't be asked now may still be working: only the deadline ends a task."""
         now = self._core.clock.now()
         if now >= submission.deadline_at:
-            await self._fail(submission, Failure(ErrorClass.TIMEOUT, error.code, error.message, retryable=True))
+            late = Failure(ErrorClass.TIMEOUT, error.code, error.message, retryable=True)
+            # A key that is refused to the end is no matter of time.
+            await self._fail(submission, error.as_failure() if error.permanent else late)
             return
         wait = max(
             round(contracted.vendor.pace.interval * 1000),

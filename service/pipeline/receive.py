@@ -64,9 +64,11 @@ async def _receive(
         return Received(Receipt.STORED)
     announced = None
     update = contracted.vendor.read(callback, None)
-    if submission.task is None and update.task_id is not None:
-        # The answer to the submission is still to come, or was lost: the token proves whose task this is.
-        announced = await announce.task_known(tx, core, submission, update.task_id, now)
+    told = update.task_id if submission.task is None else None
+    if told is not None and not await submissions.is_of_another(tx, submission, told):
+        # The answer to the submission is still to come, or was lost: the token proves whose task this is. A task of
+        # somebody else's is a lie all the same: its result would cross the wall between projects.
+        announced = await announce.task_known(tx, core, submission, told, now)
     await submissions.hurry(tx, submission.row, now)
     return Received(Receipt.STORED, announced)
 

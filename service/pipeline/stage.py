@@ -22,12 +22,20 @@ from service.vendors import Contracted
 
 log = structlog.get_logger()
 
-DEADLINE = 60.0
 REDIRECTS = 3
 TRIES = 4
 # A server that hiccups is asked again; what it said no to, or an address we may not ask, is final.
 _WORTH_ANOTHER_TRY = frozenset({"dns", "connect", "tls", "timeout", "broken"})
 _TRY_AGAIN_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """How source URLs are fetched: a client that judges every address, a cap, and seconds for the whole answer."""
+
+    http: Http
+    max_bytes: int
+    deadline: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +56,9 @@ class Unavailable:
 
 
 class Stage:
-    def __init__(self, core: Core, http: Http, max_bytes: int) -> None:
+    def __init__(self, core: Core, sources: Sources) -> None:
         self._core = core
-        self._http = http
-        self._max_bytes = max_bytes
+        self._sources = sources
 
     async def run(self, job: Job, contracted: Contracted) -> None:
         operation = contracted.operation_of(job)
@@ -77,16 +84,16 @@ class Stage:
             again = error.kind in _WORTH_ANOTHER_TRY
             return Unavailable(field, error.kind, str(error), again)
         except TooLarge:
-            return Unavailable(field, "too_large", f"more than {self._max_bytes} bytes")
+            return Unavailable(field, "too_large", f"more than {self._sources.max_bytes} bytes")
         except images.NotAnImage as error:
             return Unavailable(field, error.code, error.reason)
 
     async def _download(self, entry: Input, spec: InputSpec, field: str) -> Staged | Unavailable:
-        url = entry.source["url"]
-        async with (
-            self._core.files.incoming(self._max_bytes) as incoming,
-            self._http.stream("GET", url, deadline=DEADLINE, max_bytes=self._max_bytes, redirects=REDIRECTS) as answer,
-        ):
+        sources, url = self._sources, entry.source["url"]
+        opening = sources.http.stream(
+            "GET", url, deadline=sources.deadline, max_bytes=sources.max_bytes, redirects=REDIRECTS
+        )
+        async with self._core.files.incoming(sources.max_bytes) as incoming, opening as answer:
             if answer.status != 200:
                 again = answer.status in _TRY_AGAIN_STATUS
                 return Unavailable(field, f"http_{answer.status}", f"the server answered {answer.status}", again)

@@ -220,6 +220,9 @@ async def _accept(
     tx: Tx, core: Core, submission: Submission, task: str | None, final: Callback | None, due_at: int, now: int
 ) -> Announced | None:
     announced = None if task is None else await announce.task_known(tx, core, submission, task, now)
+    if task is not None and announced is None and await submissions.corrected(tx, submission.row, task):
+        # An early callback named another task: unsigned words give way to the vendor's own answer.
+        await jobs.corrected(tx, submission.job, submission.row, task)
     job = await jobs.by_row(tx, submission.job)
     if job.state not in (JobState.SUBMITTING, JobState.RUNNING):
         await submissions.close(tx, submission.row)

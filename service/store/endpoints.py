@@ -81,6 +81,12 @@ async def get(reader: Reader, project: int, public_id: str) -> Endpoint | None:
     return None if row is None else _endpoint(row)
 
 
+async def cursor(reader: Reader, project: int, public_id: str) -> int | None:
+    """The row that a page ended with, also where it was deleted meanwhile."""
+    row = await reader.one(_SQL["cursor"], {"project": project, "public_id": public_id})
+    return None if row is None else int(row["id"])
+
+
 async def by_row(reader: Reader, endpoint: int) -> Endpoint | None:
     """None where it was deleted meanwhile."""
     row = await reader.one(_SQL["by_row"], {"endpoint": endpoint})

@@ -208,6 +208,10 @@ async def running(tx: Tx, job: int, submission: int, task: str, now: int) -> Job
     return _maybe(await tx.one(_SQL["running"], values))
 
 
+async def corrected(tx: Tx, job: int, submission: int, task: str) -> bool:
+    return await _changed(tx, "corrected", {"job": job, "submission": submission, "task": task})
+
+
 async def progressed(tx: Tx, job: int, progress: int) -> bool:
     return await _changed(tx, "progressed", {"job": job, "progress": progress})
 

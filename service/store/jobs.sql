@@ -70,7 +70,8 @@ WHERE id = :job AND node = :node AND state IN ('queued', 'submitting');
 
 -- The vendor said no to the call: it is as if it had not been made.
 -- name: not_submitted
-UPDATE jobs SET state = 'queued', step = 'submit', due_at = :due_at, tries = tries + 1, charged = 'no'
+UPDATE jobs SET state = 'queued', step = 'submit', due_at = :due_at, tries = tries + 1,
+    charged = CASE WHEN possible_duplicate_at IS NULL THEN 'no' ELSE 'unknown' END
 WHERE id = :job AND submission_id = :submission AND state = 'submitting';
 
 -- name: again
@@ -82,6 +83,10 @@ UPDATE jobs SET state = 'running', vendor_task_id = :task, submitted_at = :now, 
     step = NULL, due_at = NULL, node = NULL, tries = 0
 WHERE id = :job AND state = 'submitting'
 RETURNING *;
+
+-- The vendor's own answer names another task than an unsigned callback did.
+-- name: corrected
+UPDATE jobs SET vendor_task_id = :task WHERE id = :job AND submission_id = :submission AND state = 'running';
 
 -- name: progressed
 UPDATE jobs SET progress = :progress WHERE id = :job AND state = 'running';
@@ -102,9 +107,12 @@ UPDATE jobs SET state = 'succeeded', step = NULL, due_at = NULL, node = NULL, pr
 WHERE id = :job AND node = :node AND state = 'fetching'
 RETURNING *;
 
+-- That the last submission was not charged says nothing of an earlier one whose answer was lost.
 -- name: fail
 UPDATE jobs SET state = 'failed', step = NULL, due_at = NULL, node = NULL, finished_at = :now, error = :error,
-    charged = COALESCE(:charged, charged)
+    charged = CASE
+        WHEN :charged = 'no' AND possible_duplicate_at IS NOT NULL THEN 'unknown' ELSE COALESCE(:charged, charged)
+    END
 WHERE id = :job AND state NOT IN ('succeeded', 'failed', 'canceled')
 RETURNING *;
 

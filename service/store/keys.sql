@@ -13,8 +13,12 @@ WHERE keys.hash = :hash AND keys.revoked_at IS NULL;
 SELECT id, public_id, role, name, created_at
 FROM keys
 WHERE project_id = :project AND revoked_at IS NULL
-  AND id > COALESCE((SELECT id FROM keys WHERE public_id = CAST(:after AS TEXT) AND project_id = :project), 0)
+  AND id > :after
 ORDER BY id LIMIT :limit;
+
+-- A page may end with a key that is revoked before the next one is asked for.
+-- name: cursor
+SELECT id FROM keys WHERE public_id = :public_id AND project_id = :project;
 
 -- name: revoke
 UPDATE keys SET revoked_at = :now WHERE public_id = :public_id AND project_id = :project AND revoked_at IS NULL;

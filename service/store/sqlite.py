@@ -234,8 +234,7 @@ class Sqlite:
             connection.execute("ROLLBACK TO unit")
         connection.execute("RELEASE unit")
 
-    @staticmethod
-    def _answer(batch: list[_Work]) -> None:
+    def _answer(self, batch: list[_Work]) -> None:
         by_loop: dict[asyncio.AbstractEventLoop, list[_Work]] = {}
         for work in batch:
             by_loop.setdefault(work.loop, []).append(work)

@@ -118,6 +118,19 @@ async def task_known(tx: Tx, submission: int, task: str) -> bool:
     return await tx.run(_SQL["task_known"], {"submission": submission, "task": task}) == 1
 
 
+async def corrected(tx: Tx, submission: int, task: str) -> bool:
+    """True where another task had been told, by words that nobody signed."""
+    return await tx.run(_SQL["corrected"], {"submission": submission, "task": task}) == 1
+
+
+async def is_of_another(reader: Reader, submission: Submission, task: str) -> bool:
+    """Whether this task is known to be another submission's."""
+    values = {"vendor": submission.vendor, "task": task, "submission": submission.row}
+    row = await reader.one(_SQL["elsewhere"], values)
+    assert row is not None
+    return int(row["count"]) > 0
+
+
 async def release(tx: Tx, submission: int, node: int, due_at: int, *, asked: bool) -> bool:
     values = {"submission": submission, "node": node, "due_at": due_at, "asked": int(asked)}
     return await tx.run(_SQL["release"], values) == 1

@@ -36,6 +36,13 @@ SELECT MIN(due_at) AS due_at FROM submissions WHERE vendor = :vendor AND due_at 
 UPDATE submissions SET state = 'running', vendor_task_id = :task
 WHERE id = :submission AND state IN ('sending', 'unanswered');
 
+-- name: corrected
+UPDATE submissions SET vendor_task_id = :task WHERE id = :submission AND state = 'running' AND vendor_task_id <> :task;
+
+-- name: elsewhere
+SELECT COUNT(*) AS count FROM submissions
+WHERE vendor = :vendor AND vendor_task_id = :task AND id <> :submission;
+
 -- name: release
 UPDATE submissions SET node = NULL, due_at = :due_at, asks = asks + :asked
 WHERE id = :submission AND node = :node AND state IN ('sending', 'running');

@@ -18,7 +18,7 @@ async def inbound(request: Request) -> Response:
     body = await read_capped(request, MOST_BYTES)
     if request.method == "GET":
         # Nothing but the query can speak in a GET; it holds no token of ours.
-        body = request.url.query.encode()
+        body = request.scope["query_string"]
     content_type = request.headers.get("content-type", "application/octet-stream")[:200]
     receipt = await receive(site.core, contracted, token, Callback(Via.WEBHOOK, body, content_type))
     if receipt is Receipt.UNKNOWN:

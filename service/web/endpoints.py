@@ -65,10 +65,10 @@ async def index(request: Request, who: Principal) -> Response:
 async def _page(reader: Reader, project: int, cursor: str | None, limit: int) -> list[dict[str, Any]]:
     after = 0
     if cursor is not None:
-        last = await endpoints.get(reader, project, cursor)
+        last = await endpoints.cursor(reader, project, cursor)
         if last is None:
             raise bad_cursor()
-        after = last.row
+        after = last
     return [shown.endpoint(entry) for entry in await endpoints.listed(reader, project, after, limit)]
 
 

@@ -1,7 +1,7 @@
 """Uploads: multipart forms and raw bodies, capped, and kept as files before anything is acknowledged."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.datastructures import FormData, UploadFile
@@ -20,44 +20,43 @@ _COPY_CHUNK = 256 * 1024
 class _Parser(MultiPartParser):
     """Starlette's drops a part that was not finished: a request that broke off would pass for a whole one."""
 
-    whole = False
+    def __init__(self, request: Request, limit: int) -> None:
+        super().__init__(
+            request.headers,
+            self._to_the_end(request.stream(), limit),
+            max_files=MAX_PARTS,
+            max_fields=MAX_PARTS,
+            max_part_size=MAX_JSON_BYTES,
+        )
+        self._ended = False
 
     def on_end(self) -> None:
-        self.whole = True
+        self._ended = True
+
+    async def _to_the_end(self, stream: AsyncIterator[bytes], limit: int) -> AsyncGenerator[bytes, None]:
+        total = 0
+        async for chunk in stream:
+            total += len(chunk)
+            if total > limit:
+                raise too_large(limit)
+            yield chunk
+        if not self._ended:
+            raise MultiPartException("it breaks off before its end")
 
 
 @asynccontextmanager
 async def read_form(request: Request, site: Site) -> AsyncIterator[FormData]:
     """The parts of a multipart body; large ones lie in temporary files, which go away at the end."""
-    limit = site.max_upload_bytes
-    refuse_by_length(request, limit)
-    parser = _Parser(
-        request.headers,
-        _capped(request.stream(), limit),  # type: ignore[arg-type]  # an async generator in all but the annotation
-        max_files=MAX_PARTS,
-        max_fields=MAX_PARTS,
-        max_part_size=MAX_JSON_BYTES,
-    )
+    refuse_by_length(request, site.max_upload_bytes)
     try:
-        form = await parser.parse()
-    except (MultiPartException, KeyError) as error:
-        reason = error.message if isinstance(error, MultiPartException) else "there is no boundary"
-        raise Problem(400, "bad_multipart", f"The multipart body can't be read: {reason.rstrip('.')}.") from None
+        form = await _Parser(request, site.max_upload_bytes).parse()
+    except MultiPartException as error:
+        reason = error.message.rstrip(".")
+        raise Problem(400, "bad_multipart", f"The multipart body can't be read: {reason}.") from None
     try:
-        if not parser.whole:
-            raise Problem(400, "bad_multipart", "The multipart body breaks off before its end.")
         yield form
     finally:
         await form.close()
-
-
-async def _capped(stream: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
-    total = 0
-    async for chunk in stream:
-        total += len(chunk)
-        if total > limit:
-            raise too_large(limit)
-        yield chunk
 
 
 async def part_chunks(part: UploadFile) -> AsyncIterator[bytes]:

@@ -1,7 +1,7 @@
 """Jobs: submit, list, look, cancel, and the timeline of one."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
@@ -21,16 +21,19 @@ from service.store.database import Reader
 from service.store.keys import Principal
 from service.web.forms import clean_name, keep, part_chunks, read_form
 from service.web.site import (
+    MAX_JSON_BYTES,
     Answer,
     Site,
     bad_cursor,
     limit_of,
     must_be_public,
     page,
-    parse_model,
+    parse_json,
     query_choice,
-    read_model,
+    read_json,
     site_of,
+    too_large,
+    validated,
 )
 
 _WAIT = re.compile(r"(?:^|[,;]\s*)wait=(\d+)\s*(?:$|[,;])")
@@ -44,12 +47,13 @@ async def create(request: Request, who: Principal) -> Response:
     key = _idempotency_key(request)
     wait = _wait_of(request)
     if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        job_request, uploads = await _read_multipart(request, site)
+        value, uploads, found = await _read_multipart(request, site)
     else:
-        job_request, uploads = await read_model(request, JobRequest), {}
+        value, uploads, found = await read_json(request), {}, []
+    job_request = _job_request(site, value, found)
     if job_request.webhook is not None:
-        must_be_public(site.guard, job_request.webhook, "webhook")
-    accepted = await site.accept.accept(who.project, job_request, uploads, key)
+        found += _webhook_errors(site, job_request.webhook)
+    accepted = await site.accept.accept(who.project, job_request, uploads, key, found)
     job, headers = accepted.job, {"Location": f"/v1/jobs/{accepted.job.id}"}
     if wait is not None:
         job = await _wait_for_end(site, job, wait)
@@ -70,10 +74,9 @@ def _wait_of(request: Request) -> int | None:
     found = _WAIT.search(request.headers.get("prefer", ""))
     if found is None:
         return None
-    seconds = int(found[1])
-    if not 1 <= seconds <= LONGEST_WAIT:
+    if len(found[1]) > 9 or not 1 <= int(found[1]) <= LONGEST_WAIT:
         raise invalid([FieldError("Prefer", f"wait must be from 1 to {LONGEST_WAIT} seconds")])
-    return seconds
+    return int(found[1])
 
 
 async def _wait_for_end(site: Site, job: Job, seconds: int) -> Job:
@@ -90,18 +93,41 @@ async def _wait_for_end(site: Site, job: Job, seconds: int) -> Job:
         site.core.bells.forget(job.row, bell)
 
 
-async def _read_multipart(request: Request, site: Site) -> tuple[JobRequest, dict[str, Upload]]:
-    """A part `job` with the JSON, and a file part per input, named as the input."""
+def _job_request(site: Site, value: Any, found: Sequence[FieldError]) -> JobRequest:
+    """Raises Problem 422 with the faults of the form, those `found` before, and what else can be told."""
+    try:
+        return validated(value, JobRequest)
+    except Problem as problem:
+        known = {error.field for error in problem.errors}
+        more = [error for error in (*found, *site.accept.errors_of(value)) if error.field not in known]
+        raise invalid([*problem.errors, *more]) from None
+
+
+def _webhook_errors(site: Site, url: str) -> Sequence[FieldError]:
+    try:
+        must_be_public(site.guard, url, "webhook")
+    except Problem as problem:
+        return problem.errors
+    return []
+
+
+async def _read_multipart(request: Request, site: Site) -> tuple[Any, dict[str, Upload], list[FieldError]]:
+    """A part `job` with the JSON, and a file part per input, named as the input; and which parts are faulty."""
     async with read_form(request, site) as form:
         job_parts = form.getlist("job")
         if len(job_parts) != 1:
             raise invalid([FieldError("job", "exactly one part with the job's JSON is required")])
         (part,) = job_parts
-        job_request = parse_model(await part.read() if isinstance(part, UploadFile) else part, JobRequest)
-        return job_request, await _uploads(form, site)
+        if isinstance(part, UploadFile):
+            if (part.size or 0) > MAX_JSON_BYTES:
+                raise too_large(MAX_JSON_BYTES)
+            value = parse_json(await part.read())
+        else:
+            value = parse_json(part)
+        return value, *await _uploads(form, site)
 
 
-async def _uploads(form: FormData, site: Site) -> dict[str, Upload]:
+async def _uploads(form: FormData, site: Site) -> tuple[dict[str, Upload], list[FieldError]]:
     errors: list[FieldError] = []
     uploads: dict[str, Upload] = {}
     for name, value in form.multi_items():
@@ -119,9 +145,7 @@ async def _uploads(form: FormData, site: Site) -> dict[str, Upload]:
                 errors.append(FieldError(field, error.reason))
             else:
                 uploads[name] = Upload(file, image, clean_name(value.filename))
-    if errors:
-        raise invalid(errors)
-    return uploads
+    return uploads, errors
 
 
 async def index(request: Request, who: Principal) -> Response:

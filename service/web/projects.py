@@ -1,5 +1,6 @@
 """Projects and keys: who may do what, and the walls between tenants."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,10 +15,10 @@ from service.pipeline.core import Core
 from service.security import keys as security_keys
 from service.security.keys import Role
 from service.store import keys, projects
-from service.store.database import Tx
+from service.store.database import Reader, Tx
 from service.store.keys import Principal
 from service.store.projects import Project
-from service.web.site import Answer, limit_of, query_int, read_model, site_of
+from service.web.site import Answer, bad_cursor, limit_of, query_int, read_model, site_of
 
 
 class ProjectRequest(BaseModel):
@@ -95,7 +96,7 @@ async def create_key(request: Request, who: Principal) -> Response:
 async def index_keys(request: Request, who: Principal) -> Response:
     limit = limit_of(request)
     cursor = request.query_params.get("after")
-    found = await site_of(request).core.db.read(keys.of_project, who.project, limit + 1, cursor)
+    found = await site_of(request).core.db.read(_keys_after, who.project, limit + 1, cursor)
     shown = [
         {
             "id": entry.id,
@@ -107,6 +108,13 @@ async def index_keys(request: Request, who: Principal) -> Response:
         for entry in found[:limit]
     ]
     return Answer({"data": shown, "next": shown[-1]["id"] if len(found) > limit else None})
+
+
+async def _keys_after(reader: Reader, project: int, limit: int, cursor: str | None) -> Sequence[keys.Key]:
+    after = 0 if cursor is None else await keys.cursor(reader, project, cursor)
+    if after is None:
+        raise bad_cursor()
+    return await keys.of_project(reader, project, limit, after)
 
 
 async def revoke_key(request: Request, who: Principal) -> Response:

@@ -110,8 +110,10 @@ def _answering(route: Route | OpenRoute) -> OpenHandler:
             log.warning("request.store_unavailable", method=route.method, path=route.path)
             unavailable = Problem(503, "unavailable", "The store can't be reached now.", headers={"Retry-After": "5"})
             return problem_answer(unavailable)
-        except (HTTPException, ClientDisconnect):
+        except HTTPException:
             raise
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is left to read it
         except Exception:
             # The path's pattern, never the path: it may hold a token.
             log.exception("request.fault", method=route.method, path=route.path)

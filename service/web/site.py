@@ -123,14 +123,19 @@ async def read_model(request: Request, model: type[M], *, optional: bool = False
     body = await read_capped(request, MAX_JSON_BYTES)
     if optional and not body.strip():
         return model()
+    return validated(_json_of(request, body), model)
+
+
+async def read_json(request: Request) -> Any:
+    """The JSON body, of whatever form. Raises Problem 415, 413 or 400."""
+    return _json_of(request, await read_capped(request, MAX_JSON_BYTES))
+
+
+def _json_of(request: Request, body: bytes) -> Any:
     content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if content_type != "application/json" and not content_type.endswith("+json"):
         raise Problem(415, "unsupported_type", f"Send application/json, not {content_type}.")
-    return parse_model(body, model)
-
-
-def parse_model(body: bytes | str, model: type[M]) -> M:
-    return validated(parse_json(body), model)
+    return parse_json(body)
 
 
 def parse_json(body: bytes | str) -> Any:

@@ -1,13 +1,16 @@
 """What the acceptance tests of the vendors share: doing a job by the front door, and judging how it ended."""
 
+import asyncio
 import hashlib
 import io
 import json
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
@@ -15,11 +18,10 @@ from PIL import Image
 
 from handlers.sandbox.requests import Seen
 from handlers.sandbox.server import Sandbox
-from tests.harness import TERMINAL, Client, Received, server_of, terminal_events
+from tests.harness import PATIENCE, TERMINAL, Client, Received, server_of, terminal_events
 
 ENLARGE = "vanceai/enlarge3"
 CUTOUT = "picwish/self-face-cutout"
-WAIT = {"Prefer": "wait=60"}
 SIZE = (96, 64)
 
 
@@ -32,11 +34,15 @@ def small(photos: Path, folder: Path) -> Path:
 
 
 async def done(client: Client, operation: str, photo: Path | None, **fields: Any) -> dict[str, Any]:
-    """Submit, and wait for the end as a user does; the ended job."""
-    status, job = await client.submit(operation, photo, headers=WAIT, **fields)
-    assert status == 200, job
-    ended: dict[str, Any] = job
-    return ended
+    """Submit, and wait for the end as a user does who has a key for it; the ended job."""
+    headers = {"Prefer": "wait=60", "Idempotency-Key": secrets.token_hex(8)}
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            status, job = await client.submit(operation, photo, headers=headers, **fields)
+            assert status in (200, 202), job
+            if job["finished_at"] is not None:
+                ended: dict[str, Any] = job
+                return ended
 
 
 async def begun(client: Client, operation: str, photo: Path | None, **fields: Any) -> str:
@@ -62,6 +68,19 @@ async def failed_with(client: Client, job: Mapping[str, Any], error_class: str, 
     assert (job["error"]["class"], job["error"]["code"]) == (error_class, code), job["error"]
     assert job["outputs"] == []
     await only_end(client, job["id"])
+
+
+async def raw_status(url: str, request: bytes) -> int:
+    """The status that a request gets of which only these bytes are ever sent, after the request line."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        writer.write(f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n".encode() + request)
+        await writer.drain()
+        return int((await reader.readline()).split()[1])
+    finally:
+        writer.close()
+        await writer.wait_closed()
 
 
 async def whole(client: Client, output: Mapping[str, Any]) -> Image.Image:

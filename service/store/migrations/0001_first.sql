@@ -117,6 +117,7 @@ CREATE TABLE submissions (
     node BIGINT
 );
 CREATE INDEX submissions_by_job ON submissions (job_id);
+CREATE INDEX submissions_by_task ON submissions (vendor, vendor_task_id) WHERE vendor_task_id IS NOT NULL;
 CREATE INDEX submissions_open ON submissions (vendor) WHERE state IN ('sending', 'running');
 CREATE INDEX submissions_due ON submissions (vendor, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX submissions_held ON submissions (node) WHERE node IS NOT NULL;
