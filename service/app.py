@@ -37,6 +37,7 @@ from service.web.site import Site
 log = structlog.get_logger()
 
 GRACE_SECONDS = 10.0
+_FOR_EVER = 2**63 - 1
 
 
 @dataclass
@@ -147,20 +148,21 @@ async def running(
 
 
 async def _hold_key(db: Database, vault: Vault) -> None:
-    """Refuse a key that can't open what the store holds."""
-    known = await db.read(meta.get, "key_fingerprint")
-    if known not in (None, vault.fingerprint, *vault.old_fingerprints):
+    """Refuse keys that can't open all that the store holds: it remembers every key that ever sealed a secret in it."""
+    known = set((await db.read(meta.get, "key_fingerprint") or "").split())
+    if not known <= vault.fingerprints:
         raise WrongKey(
             "this store's secrets were sealed with another key: give it as SECRET_KEY, or list it in SECRET_KEYS_OLD"
         )
-    if known != vault.fingerprint:
-        await db.write(meta.put, "key_fingerprint", vault.fingerprint)
+    if vault.fingerprint not in known:
+        await db.write(meta.put, "key_fingerprint", " ".join(sorted({*known, vault.fingerprint})))
 
 
 async def _join(tx: Tx, now: int) -> int:
     """A new node. The file lock says that we are alone on this store, so all earlier ones are dead at once."""
     node = await nodes.add(tx, now)
-    await nodes.take_over(tx, node, now, silent_since=now + 1)
+    # Also where the clock was set back meanwhile.
+    await nodes.take_over(tx, node, now, silent_since=_FOR_EVER)
     return node
 
 

@@ -88,7 +88,7 @@ async def _answers(url: str) -> bool | None:
             return False
         except Unreachable:
             return None
-    return said == {"status": "ok"}
+    return bool(said == {"status": "ok"})
 
 
 def _address(settings: Settings, *, up: bool | None) -> Finding:
@@ -164,10 +164,11 @@ def _key(settings: Settings) -> tuple[Vault | None, Finding]:
 def _fits(vault: Vault | None, known: str | None, key: Finding) -> Finding:
     if known is None or key.level is Level.FAULT:
         return key
-    mend = f"give the key with the fingerprint {known} as {PREFIX}SECRET_KEY, or list it in {PREFIX}SECRET_KEYS_OLD"
+    missing = ", ".join(sorted(set(known.split()) - (vault.fingerprints if vault is not None else frozenset())))
+    mend = f"give the key with the fingerprint {missing} as {PREFIX}SECRET_KEY, or list it in {PREFIX}SECRET_KEYS_OLD"
     if vault is None:
         return _fault(key.about, "is gone, but the store's secrets were sealed with it", mend)
-    if known not in (vault.fingerprint, *vault.old_fingerprints):
+    if missing:
         return _fault(key.about, f"its fingerprint {vault.fingerprint} is not the store's", mend)
     return key
 

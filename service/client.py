@@ -6,14 +6,13 @@ import hashlib
 import io
 import json
 import mimetypes
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
-
-from schemas.job import JobState
 
 PREFER_WAIT_SECONDS = 30
 POLL_SECONDS = 1.0
@@ -61,8 +60,9 @@ class _Counted(io.FileIO):
         return taken
 
 
-def terminal(job: Mapping[str, Any]) -> bool:
-    return JobState(job["state"]).terminal
+def ended(job: Mapping[str, Any]) -> bool:
+    """Whether the job will not change any more."""
+    return job["finished_at"] is not None
 
 
 class Client:
@@ -126,8 +126,7 @@ class Client:
             headers["Prefer"] = f"wait={PREFER_WAIT_SECONDS}"
         with contextlib.ExitStack() as stack:
             if not files:
-                accepted: Json = await self._json("POST", "/v1/jobs", json=job, headers=headers)
-                return accepted
+                return await self._made("/v1/jobs", headers, json=job)
             form = aiohttp.FormData(quote_fields=False)
             form.add_field("job", json.dumps(job), content_type="application/json")
             for name, path in files.items():
@@ -135,8 +134,11 @@ class Client:
                 content_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
                 reader = stack.enter_context(io.BufferedReader(raw, _CHUNK))
                 form.add_field(name, reader, filename=_plain(path.name), content_type=content_type)
-            accepted = await self._json("POST", "/v1/jobs", data=form, headers=headers)
-            return accepted
+            return await self._made("/v1/jobs", headers, data=form)
+
+    async def _made(self, path: str, headers: Mapping[str, str], **body: Any) -> Json:
+        made: Json = await self._json("POST", path, headers=headers, **body)
+        return made
 
     async def job(self, job_id: str) -> Json:
         found: Json = await self.get(f"/v1/jobs/{job_id}")
@@ -150,7 +152,7 @@ class Client:
         loop = asyncio.get_running_loop()
         heard_at = loop.time()
         told(job)
-        while not terminal(job):
+        while not ended(job):
             await asyncio.sleep(POLL_SECONDS)
             try:
                 job = await self.job(job["id"])
@@ -229,8 +231,11 @@ def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "it took too long"
     if isinstance(error, aiohttp.ClientConnectorError):
-        # Its own text would repeat the address, and an address of a signed link is a secret.
-        return error.os_error.strerror or "the connection failed"
+        fault = error.os_error
+        # asyncio's own text repeats the address; a fault of name resolution has a number of another kind, below zero.
+        if fault.errno is not None and fault.errno > 0:
+            return os.strerror(fault.errno)
+        return fault.strerror or "the connection failed"
     return "the connection was lost"
 
 

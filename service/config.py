@@ -3,6 +3,8 @@
 import ipaddress
 import json
 import os
+import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
@@ -17,6 +19,7 @@ from pydantic_settings import (
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -38,7 +41,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 def _split(value: Any) -> Any:
     if isinstance(value, str):
-        return json.loads(value) if value.lstrip().startswith("[") else [part.strip() for part in value.split(",")]
+        if value.lstrip().startswith("["):
+            return json.loads(value)
+        return [part.strip() for part in value.split(",")] if value.strip() else []
     return value
 
 
@@ -137,8 +142,11 @@ class Settings(BaseSettings):
     @field_validator("allow_networks", "allow_source_networks")
     @classmethod
     def _networks(cls, value: list[str]) -> list[str]:
-        for text in value:
-            ipaddress.ip_network(text)
+        for number, text in enumerate(value, 1):
+            try:
+                ipaddress.ip_network(text)
+            except ValueError:
+                raise ValueError(f"entry {number} is no network such as 10.0.0.0/8 or fd00::/8") from None
         return value
 
     @field_validator("public_url")
@@ -215,6 +223,17 @@ def load(config: Path | None = None, **overrides: Any) -> Settings:
     except ValidationError as error:
         lines = [f"{_name(fault['loc'])}: {fault['msg']}" for fault in error.errors(include_input=False)]
         raise InvalidSettings("\n".join(lines)) from None
+    except SettingsError:
+        # A whole vendor given as one variable; the text would show its value.
+        raise InvalidSettings(f"{PREFIX}<VENDOR>: must be a JSON object; better set each part alone") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"{file} is not TOML: {_where(error)}") from None
+
+
+def _where(error: tomllib.TOMLDecodeError | UnicodeDecodeError) -> str:
+    # The reader's own words may quote the line.
+    place = re.search(r"\(at (.+)\)$", str(error))
+    return f"look at {place[1]}" if place else "look at its characters"
 
 
 def _name(location: tuple[int | str, ...]) -> str:

@@ -181,8 +181,11 @@ class Demo:
             self._say(f"A subscriber listens on {address}.")
             jobs = [await self._submit(client, shot) for shot in self._shots]
             ended = await self._watch({job["id"] for job in jobs}, child)
-            rows = [row for job, shot in zip(jobs, self._shots, strict=True)
-                    for row in await self._take(client, ended[job["id"]], shot)]
+            rows = [
+                row
+                for job, shot in zip(jobs, self._shots, strict=True)
+                for row in await self._take(client, ended[job["id"]], shot)
+            ]
         self._show(rows)
 
     async def _submit(self, client: Client, shot: Shot) -> Json:

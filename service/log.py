@@ -12,7 +12,8 @@ _SECRET_NAMES = re.compile(r"token|secret|authorization|api_key|password|signatu
 # What our own secrets look like, wherever they turn up: keys, signing secrets, callback paths, signed links.
 _SECRET_SHAPES = re.compile(
     r"(wp_[A-Za-z0-9_\-]{8,}|whsec_[A-Za-z0-9+/=]{8,}|/callbacks/[a-z]+/[A-Za-z0-9_\-]{8,}"
-    r"|([?&](?:sig|signature|api_token|token|key|exp)=)[^&\s\"']+)"
+    r"|([?&](?:[a-z_\-]*(?:sig|signature|token|key|secret|password|credential)|exp)=)[^&\s\"']+)",
+    re.IGNORECASE,
 )
 HIDDEN = "[hidden]"
 
@@ -22,10 +23,13 @@ def hide(value: Any) -> Any:
     if isinstance(value, str):
         return _SECRET_SHAPES.sub(lambda found: (found[2] or "") + HIDDEN, value)
     if isinstance(value, Mapping):
-        return {key: HIDDEN if _SECRET_NAMES.search(str(key)) else hide(entry) for key, entry in value.items()}
+        return {
+            hide(str(key)): HIDDEN if _SECRET_NAMES.search(str(key)) else hide(entry) for key, entry in value.items()
+        }
     if isinstance(value, list | tuple):
         return [hide(entry) for entry in value]
-    return value
+    # Anything else would show itself when the line is rendered, which is after us.
+    return value if value is None or isinstance(value, int | float) else hide(str(value))
 
 
 def _hide_secrets(_: Any, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -31,7 +31,11 @@ class _Server(uvicorn.Server):
 def listen(settings: Settings) -> socket.socket:
     """The listening socket; port 0 takes any free one."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    sock = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    # asyncio does this only for sockets that it made itself. Without it the body of each answer, sent after its head,
+    # waits for the client's delayed ACK: 40 ms. Accepted connections inherit it.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
 
 
 @asynccontextmanager

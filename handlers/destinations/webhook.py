@@ -46,9 +46,10 @@ class Webhook(Destination):
     async def send(self, message: Message, target: Target, steps: Steps) -> Attempt:  # noqa: ARG002 - one call, no steps
         started = self._now()
         headers = {
-            **target.headers,
-            "content-type": "application/json",
             "user-agent": "Wirephoto/1 (+webhooks)",
+            # In lower case, so that none is sent twice.
+            **{name.lower(): value for name, value in target.headers.items()},
+            "content-type": "application/json",
             **standardwebhooks.headers(
                 standardwebhooks.key_of(target.secret), message.id, started // 1000, message.body
             ),

@@ -15,7 +15,9 @@ def endpoints() -> None:
 
 @endpoints.command()
 @click.argument("endpoint_url", metavar="URL")
-@click.option("--events", "patterns", help="Event types with commas, such as job.succeeded,job.failed or job.*; all by default.")
+@click.option(
+    "--events", "patterns", help="Event types with commas, such as job.succeeded,job.failed or job.*; all by default."
+)
 @click.option("--channel", "channels", multiple=True, help="Only events of this channel; may be given several times.")
 @click.option("--description", default="", help="For people.")
 @client_command

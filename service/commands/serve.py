@@ -8,8 +8,6 @@ from pathlib import Path
 
 import click
 
-from service.config import PREFIX, InvalidSettings, load
-
 
 def refuse(message: str) -> None:
     """One clear message on standard error; 2 tells a supervisor that trying again without a change is no use."""
@@ -25,6 +23,8 @@ def refuse(message: str) -> None:
 @click.option("--sandbox", is_flag=True, help="The vendors' stand-ins in place of the vendors: no account needed.")
 def serve(config: Path | None, host: str | None, port: int | None, data_dir: Path | None, sandbox: bool) -> None:
     """Run the service until SIGTERM or Ctrl-C. Options win over the environment, which wins over the file."""
+    from service.config import InvalidSettings, load
+
     given = {"host": host, "port": port, "data_dir": data_dir}
     try:
         settings = load(config, **{name: value for name, value in given.items() if value is not None})
@@ -79,6 +79,7 @@ async def _stand_in(host: str, ports: Mapping[str, int]) -> None:
     import signal
 
     from service.accounts import KNOWN
+    from service.config import PREFIX
     from service.sandboxes import Sandboxes
 
     stop = asyncio.Event()

@@ -94,9 +94,11 @@ def client_command(command: Callable[..., None]) -> Callable[..., None]:
         show_envvar=True,
         help="An API key. In the environment other users of the machine don't see it.",
     )
-    @click.option("--json", "as_json", is_flag=True, help="JSON on standard output, problems as JSON on standard error.")
+    @click.option(
+        "--json", "as_json", is_flag=True, help="JSON on standard output, problems as JSON on standard error."
+    )
     @functools.wraps(command)
-    def with_server(url: str, key: str | None, as_json: bool, **options: Any) -> None:  # noqa: FBT001 - click passes by name
+    def with_server(url: str, key: str | None, as_json: bool, **options: Any) -> None:
         if not key:
             raise click.UsageError("There is no API key: give --key, or set WIREPHOTO_KEY.")
         command(Server(url, key, as_json), **options)

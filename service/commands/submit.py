@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from service.client import Client, Damaged, Json, ProblemAnswer, Unreachable, terminal
+from service.client import Client, Damaged, Json, ProblemAnswer, Unreachable, ended
 from service.commands import saving
 from service.commands.shared import Server, client_command, console
 
@@ -67,15 +67,26 @@ def _json_or_text(text: str) -> Any:
 
 
 @click.command()
-@click.argument("sources", nargs=-1, metavar="FILE_OR_URL...")
+@click.argument("sources", nargs=-1, metavar="[FILE_OR_URL]...")
 @click.option("--operation", required=True, help="What is to be done: vanceai/enlarge3.")
-@click.option("--param", "params", multiple=True, callback=_json_pairs, help="NAME=VALUE, the value JSON or plain text.")
+@click.option(
+    "--param", "params", multiple=True, callback=_json_pairs, help="NAME=VALUE, the value JSON or plain text."
+)
 @click.option("--metadata", multiple=True, callback=_pairs, help="NAME=TEXT, comes back in every event.")
 @click.option("--channel", "channels", multiple=True, help="Events go to endpoints of this channel too.")
-@click.option("--input", "inputs", multiple=True, callback=_pairs, help="NAME=FILE_OR_URL, for an input not called image.")
-@click.option("--idempotency-key", help="The same key never makes a second job; with several pictures -1, -2, … follow.")
+@click.option(
+    "--input", "inputs", multiple=True, callback=_pairs, help="NAME=FILE_OR_URL, for an input not called image."
+)
+@click.option(
+    "--idempotency-key", help="The same key never makes a second job; with several pictures -1, -2, … follow."
+)
 @click.option("--wait", is_flag=True, help="Wait until the job has ended; success only if it succeeded.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where the result goes: a file or a folder. Waits.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Where the result goes: a file (its name has an ending) or a folder. Waits.",
+)
 @client_command
 def submit(
     server: Server,
@@ -178,7 +189,7 @@ class Batch:
         if self._wait:
             self._progress.reset(bar, total=100)
             job = await client.wait(job, lambda heard: self._show(bar, heard))
-        saved = await self._save(client, order, job) if terminal(job) else []
+        saved = await self._save(client, order, job) if ended(job) else []
         self._server.show({**job, "saved": [str(path) for path in saved]}, lambda: _tell(job, saved))
         return not self._wait or job["state"] == "succeeded"
 

@@ -5,12 +5,12 @@ at some instant between, so no delay on the way can make the vendor see more tha
 minutes until a picture is done is taken to have been counted COUNTED_WITHIN_MS after it was sent.
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from handlers.vendors.contract import Window
-
 
 # A vendor counts a request when it arrives, not when it has done the work.
 COUNTED_WITHIN_MS = 10_000
@@ -63,4 +63,5 @@ class Windows:
 
 
 def _ms(window: Window) -> int:
-    return round(window.seconds * 1000)
+    # Our clock cuts off what is below a millisecond: two instants that it puts W apart may lie almost 1 ms closer.
+    return math.ceil(window.seconds * 1000) + 1

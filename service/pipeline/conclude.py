@@ -10,7 +10,7 @@ import structlog
 
 from handlers.vendors.contract import Prepared, Task
 from schemas.callback import Update, UpdateState
-from schemas.job import Charged, Failure, Job
+from schemas.job import Charged, Failure, Job, JobState
 from service.pipeline import announce
 from service.pipeline.core import Announced, Core
 from service.store import callbacks, jobs, results, submissions
@@ -36,6 +36,9 @@ class Conclude:
 
 async def conclude(tx: Tx, core: Core, job: Job, contracted: Contracted, now: int) -> Announced | None:
     """Read what the vendor said last; the announcement of a failure, if that is what it was."""
+    if (await jobs.by_row(tx, job.row)).state not in (JobState.SUBMITTING, JobState.RUNNING):
+        # Another answer has been concluded since this turn was claimed: the job is already on its way, or at its end.
+        return None
     for stored in await callbacks.to_conclude(tx, job.row):
         submission = await submissions.get(tx, stored.submission)
         update = _read(stored, submission, contracted)

@@ -42,6 +42,7 @@ class Lane:
     not_before: int = 0
     endpoint: Endpoint | None = None
     target: Target | None = None
+    changes: int = 0
     filling: asyncio.Task[None] | None = None
 
     @property
@@ -100,6 +101,7 @@ class Deliver:
         lane = self._lanes.get(endpoint)
         if lane is not None:
             lane.endpoint = lane.target = None
+            lane.changes += 1
             self._pump(lane)
 
     @property
@@ -109,6 +111,10 @@ class Deliver:
     async def stop(self, grace: float) -> None:
         """Send nothing new; let attempts under way finish. What waits stays ours on paper, and the next start's."""
         self._stopping = True
+        for lane in self._lanes.values():
+            if lane.filling is not None:
+                # Only an attempt is worth waiting for; a lane may rest for hours.
+                lane.filling.cancel()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=grace)
         for task in list(self._tasks):
@@ -148,15 +154,18 @@ class Deliver:
 
     async def _load(self, lane: Lane) -> None:
         """Read the endpoint; where it takes nothing now, let its deliveries go the way the store says."""
-        target = None
         while True:
+            target, changes = None, lane.changes
             try:
                 endpoint = await self._core.db.read(endpoints.by_row, lane.row)
                 if endpoint is None or endpoint.state is not EndpointState.ENABLED:
                     await self._core.db.write(_put_away, lane.row, gone=endpoint is None, now=self._core.clock.now())
                 else:
                     target = self._target(endpoint)
-                break
+                if changes == lane.changes:
+                    break
+                # Changed while we looked: what we saw may be the endpoint as it was before.
+                continue
             except StoreUnavailable as error:
                 log.warning("delivery.store_unavailable", error=str(error))
             except Exception:
@@ -165,6 +174,7 @@ class Deliver:
         lane.filling = None
         if target is None:
             lane.waiting.clear()
+            lane.failures = 0
             self._drop_if_idle(lane)
             return
         lane.endpoint, lane.target = endpoint, target
@@ -247,7 +257,7 @@ class Deliver:
         lane.failures += 1
         if attempt.outcome is Outcome.SLOW_DOWN:
             wait = attempt.retry_after if attempt.retry_after is not None else 1.0
-            lane.not_before = max(lane.not_before, now + min(round(wait * 1000), retry.LONGEST_RETRY_AFTER))
+            lane.not_before = max(lane.not_before, now + round(min(wait * 1000, retry.LONGEST_RETRY_AFTER)))
         if attempt.outcome is Outcome.GONE:
             lane.waiting.clear()
             lane.endpoint = lane.target = None

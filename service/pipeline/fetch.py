@@ -73,6 +73,9 @@ class Fetch:
             raise VendorError("the result is too large", ErrorClass.VENDOR, "too_large", permanent=True) from None
         except images.NotAnImage as error:
             raise VendorError(f"the result is no picture: {error.reason}", ErrorClass.VENDOR, _BROKEN) from None
+        except OSError as error:
+            # A full disk is not the vendor's fault, but like a vendor that is away it may pass before the link dies.
+            raise VendorError(f"the result can't be kept: {error.strerror}", ErrorClass.VENDOR, "disk") from error
 
     async def _not_yet(self, job: Job, waiting: Sequence[Result], error: VendorError) -> None:
         now = self._core.clock.now()

@@ -6,7 +6,7 @@ import structlog
 
 from handlers.vendors.contract import Prepared, Task, VendorError
 from schemas.callback import Update
-from schemas.job import Charged, ErrorClass, Failure
+from schemas.job import Charged, ErrorClass, Failure, JobState
 from service.config import Unconfirmed
 from service.pipeline import announce, receive, retry
 from service.pipeline.core import Announced, Core
@@ -90,10 +90,21 @@ class Poll:
 
     async def _fail(self, submission: Submission, failure: Failure) -> None:
         now = self._core.clock.now()
-        charged = Charged.UNKNOWN
-        await self._core.commit(announce.fail_job, self._core, submission.job, failure, charged, now)
+        failed = await self._core.commit(_give_up, self._core, submission, failure, now)
         self._core.wake(jobs.Step.SUBMIT, submission.vendor)
-        log.info("job.failed", error_class=failure.error_class, code=failure.code, vendor=submission.vendor)
+        if failed:
+            log.info("job.failed", error_class=failure.error_class, code=failure.code, vendor=submission.vendor)
+
+
+async def _give_up(tx: Tx, core: Core, submission: Submission, failure: Failure, now: int) -> Announced | None:
+    job = await jobs.by_row(tx, submission.job)
+    siblings = await submissions.of_job(tx, submission.job)
+    others_run = any(other.state == "running" and other.row != submission.row for other in siblings)
+    if job.state not in (JobState.SUBMITTING, JobState.RUNNING) or others_run:
+        # This task is given up; the job has another one, or what another one made.
+        await submissions.close(tx, submission.row)
+        return None
+    return await announce.fail_job(tx, core, submission.job, failure, Charged.UNKNOWN, now)
 
 
 async def _release(tx: Tx, submission: Submission, node: int, due_at: int) -> None:
@@ -120,6 +131,9 @@ async def _unconfirmed(
         await submissions.release(tx, submission.row, core.node, now, asked=False)
         return None
     if not await submissions.unanswered(tx, submission.row, core.node):
+        return None
+    if (await jobs.by_row(tx, submission.job)).state is not JobState.SUBMITTING:
+        # An earlier submission's callback has come after all: its task is the job's now.
         return None
     free = contracted.vendor.resubmits_free
     most = MOST_FREE_SUBMISSIONS if free else MOST_PAID_SUBMISSIONS

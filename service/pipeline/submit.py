@@ -1,13 +1,15 @@
 """Third step: a job is handed to its vendor. What was prepared is saved before the call that may cost money."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
-from handlers.vendors.contract import Accepted, InputFile, InputLink, Prepared, Submitted, VendorError, Work
+from handlers.vendors.contract import Accepted, InputFile, InputLink, Prepared, Submitted, Turn, VendorError, Work
 from schemas.callback import Callback
-from schemas.job import Charged, ErrorClass, Job, JobState
+from schemas.job import Charged, ErrorClass, Failure, Job, JobState
 from service.pipeline import announce, poll, receive, retry
 from service.pipeline.core import Announced, Core
 from service.security import keys
@@ -27,6 +29,32 @@ class Loaded:
 
     work: Work
     unanswered: Submission | None
+
+
+class _NotOursError(Exception):
+    """The job was ended, or another took it over, while it waited for its turn."""
+
+
+class _Opening:
+    """The turn of one paid call. The submission is put on paper when the turn has come: right before the call.
+
+    Who still stands in the line has sent nothing. Were it on paper already, every kill or stop under load would leave
+    calls of which nobody knows that they were never made.
+    """
+
+    def __init__(self, turn: Turn, open_: Callable[[], Awaitable[Submission | None]]) -> None:
+        self._turn = turn
+        self._open = open_
+        self.submission: Submission | None = None
+
+    @asynccontextmanager
+    async def __call__(self, purpose: str) -> AsyncIterator[None]:
+        async with self._turn(purpose):
+            if self.submission is None:
+                self.submission = await self._open()
+            if self.submission is None:
+                raise _NotOursError
+            yield
 
 
 class Submit:
@@ -58,19 +86,24 @@ class Submit:
             await self._not_prepared(job, error)
             return
         token = keys.new_token() if vendor.announces and self._reply_base else None
-        submission = await self._core.db.write(_open, self._core, job, contracted, prepared, token, loaded.unanswered)
-        if submission is None:
-            return
         reply_to = f"{self._reply_base}/callbacks/{vendor.name}/{token}" if token else None
+        opening = _Opening(
+            account.turn, partial(self._core.db.write, _open, self._core, job, contracted, prepared, token, loaded)
+        )
         try:
-            submitted = await vendor.submit(account, prepared, reply_to, loaded.work)
-        except VendorError as error:
-            if error.accepted is Accepted.UNKNOWN:
-                await self._no_answer(submission, job, error)
-            else:
-                await self._refused(submission, job, error)
+            submitted = await vendor.submit(replace(account, turn=opening), prepared, reply_to, loaded.work)
+        except _NotOursError:
             return
-        await self._accepted(submission, job, submitted, contracted, called_back=token is not None)
+        except VendorError as error:
+            if opening.submission is None:
+                await self._not_prepared(job, error)
+            elif error.accepted is Accepted.UNKNOWN:
+                await self._no_answer(opening.submission, job, error)
+            else:
+                await self._refused(opening.submission, job, error)
+            return
+        assert opening.submission is not None, "a paid call takes its turn"
+        await self._accepted(opening.submission, job, submitted, contracted, called_back=token is not None)
 
     async def _not_prepared(self, job: Job, error: VendorError) -> None:
         now = self._core.clock.now()
@@ -83,17 +116,18 @@ class Submit:
         log.warning("job.submit_later", job=job.id, code=error.code, due_at=due_at)
 
     async def _refused(self, submission: Submission, job: Job, error: VendorError) -> None:
-        """The vendor said no, so nothing was begun and nothing is owed."""
+        """The vendor said no, so nothing was begun and nothing is owed; unless a callback proves it wrong."""
         now = self._core.clock.now()
         if _is_final(error, job.tries):
             failure = error.as_failure()
-            await self._core.commit(announce.fail_job, self._core, job.row, failure, Charged.NO, now)
-            log.info("job.failed", job=job.id, error_class=error.error_class, code=error.code)
+            if await self._core.commit(_refused, self._core, job, submission, failure, now):
+                log.info("job.failed", job=job.id, error_class=error.error_class, code=error.code)
         else:
             due_at = now + _wait(error, job.tries)
-            await self._core.db.write(_not_submitted, job, submission, due_at)
+            await self._core.db.write(_not_submitted, self._core, job, submission, due_at, now)
             log.warning("job.submit_later", job=job.id, code=error.code, due_at=due_at)
         self._core.wake(jobs.Step.SUBMIT, job.vendor)
+        self._core.wake(poll.STEP, job.vendor)
 
     async def _no_answer(self, submission: Submission, job: Job, error: VendorError) -> None:
         """The call may have been taken in: wait for a callback until the watchdog, then `poll` decides."""
@@ -173,7 +207,7 @@ async def _open(
     contracted: Contracted,
     prepared: Prepared,
     token: str | None,
-    unanswered: Submission | None,
+    loaded: Loaded,
 ) -> Submission | None:
     """The durable record before the paid call; None where the job is no longer ours to submit."""
     now = core.clock.now()
@@ -193,7 +227,7 @@ async def _open(
         now=now,
     )
     # The document says that a second submit of the same upload is free; its history says otherwise. So it is told.
-    possible_duplicate_at = None if unanswered is None else now
+    possible_duplicate_at = None if loaded.unanswered is None else now
     if not await jobs.submitting(tx, job.row, core.node, submission.row, possible_duplicate_at):
         await submissions.close(tx, submission.row)
         return None
@@ -204,9 +238,33 @@ async def _later(tx: Tx, job: Job, node: int, due_at: int) -> None:
     await jobs.hand_on(tx, job.row, node, jobs.Step.SUBMIT, due_at, job.tries + 1)
 
 
-async def _not_submitted(tx: Tx, job: Job, submission: Submission, due_at: int) -> None:
+async def _refused(
+    tx: Tx, core: Core, job: Job, submission: Submission, failure: Failure, now: int
+) -> Announced | None:
+    if await _taken_in_after_all(tx, core, submission, now):
+        return None
+    return await announce.fail_job(tx, core, job.row, failure, Charged.NO, now)
+
+
+async def _not_submitted(tx: Tx, core: Core, job: Job, submission: Submission, due_at: int, now: int) -> None:
+    if await _taken_in_after_all(tx, core, submission, now):
+        return
     await submissions.close(tx, submission.row)
     await jobs.not_submitted(tx, job.row, submission.row, due_at)
+
+
+async def _taken_in_after_all(tx: Tx, core: Core, submission: Submission, now: int) -> bool:
+    """Whether a callback on this submission's token, or on an earlier one's, has named a task of the job meanwhile.
+
+    Then the job goes its way: a no to this call neither ends it nor hands it in again.
+    """
+    if (await jobs.by_row(tx, submission.job)).state is JobState.SUBMITTING:
+        return False
+    if (await submissions.get(tx, submission.row)).task is None:
+        await submissions.close(tx, submission.row)
+    else:
+        await submissions.release(tx, submission.row, core.node, now, asked=False)
+    return True
 
 
 async def _unanswered(tx: Tx, submission: Submission, node: int, now: int) -> None:

@@ -1,6 +1,7 @@
 """Secrets at rest: sealed with the service's own key, each bound to the row it belongs to."""
 
 import base64
+import contextlib
 import hashlib
 import os
 import secrets
@@ -26,7 +27,7 @@ class Vault:
         self.link_key = _derive(key, b"wirephoto links")
         self.old_link_keys = tuple(_derive(text, b"wirephoto links") for text in old)
         self.fingerprint = _fingerprint(key)
-        self.old_fingerprints = frozenset(_fingerprint(text) for text in old)
+        self.fingerprints = frozenset(_fingerprint(text) for text in (key, *old))
 
     def seal(self, owner: str, secret: str) -> str:
         """`owner` is the id of the row: a sealed text moved to another row does not open."""
@@ -55,17 +56,22 @@ def _fingerprint(key: str) -> str:
 
 def key_file(path: Path) -> str:
     """The key in `path`, made (mode 0600) where there is none yet."""
-    try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as made:  # noqa: PTH123 - a mode from the first instant
-            made.write(secrets.token_urlsafe(48) + "\n")
-            made.flush()
-            # Secrets sealed with a key that a power cut takes away are lost for good.
-            os.fsync(made.fileno())
+    if not path.exists():
+        # Whole or not at all: half a key, left by a kill in its midst, would be refused at every later start.
+        half = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        try:
+            with open(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as made:  # noqa: PTH123 - a mode from the first instant
+                made.write(secrets.token_urlsafe(48) + "\n")
+                made.flush()
+                # Secrets sealed with a key that a power cut takes away are lost for good.
+                os.fsync(made.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(half, path)
+        finally:
+            half.unlink(missing_ok=True)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
-    except FileExistsError:
-        pass
     return path.read_text(encoding="ascii").strip()

@@ -78,7 +78,7 @@ async def next_due(reader: Reader) -> int | None:
 
 
 async def settle(tx: Tx, delivery: int, node: int, state: DeliveryState, attempts: int, now: int) -> bool:
-    """Nothing more will be tried. False where the row is no longer this node's."""
+    """Nothing more will be tried, or (`held`) not now. False where the row is no longer this node's."""
     values = {"delivery": delivery, "node": node, "state": state, "attempts": attempts, "now": now}
     return await tx.run(_SQL["settle"], values) == 1
 

@@ -16,7 +16,8 @@ SELECT MIN(due_at) AS due_at FROM deliveries WHERE due_at IS NOT NULL;
 
 -- A delivery that was held while its attempt was under way still counts as what that attempt came to.
 -- name: settle
-UPDATE deliveries SET state = :state, attempts = :attempts, retry_at = NULL, due_at = NULL, node = NULL, finished_at = :now
+UPDATE deliveries SET state = :state, attempts = :attempts, retry_at = NULL, due_at = NULL, node = NULL,
+    finished_at = CASE WHEN CAST(:state AS TEXT) <> 'held' THEN :now END
 WHERE id = :delivery AND node = :node AND state IN ('pending', 'held');
 
 -- name: retry

@@ -26,6 +26,3 @@ UPDATE keys SET revoked_at = :now WHERE public_id = :public_id AND project_id = 
 -- name: other_admins
 SELECT COUNT(*) AS count FROM keys
 WHERE project_id = :project AND revoked_at IS NULL AND role = 'admin' AND public_id <> :public_id;
-
--- name: any
-SELECT id FROM keys LIMIT 1;

@@ -28,6 +28,10 @@ T = TypeVar("T")
 
 MAX_BATCH = 256
 READERS = 4
+# The machine's faults, not the unit's: the same unit may go through later.
+_OUTSIDE = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM}
+)
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",  # an answer is a promise: WAL with NORMAL may lose the last commits at a power cut
@@ -81,6 +85,7 @@ class _ReaderTx:
 
 @dataclass(slots=True)
 class _Work:
+    name: str
     run: Callable[[Tx], Any]
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
@@ -107,14 +112,21 @@ class FileLock:
         os.close(self._file)
 
 
-def _drive(unit: Callable[[Tx], Any], tx: Tx) -> Any:
-    coroutine = unit(tx)
+def _drive(work: _Work, tx: Tx) -> Any:
+    coroutine = work.run(tx)
     try:
         coroutine.send(None)
     except StopIteration as finished:
         return finished.value
     coroutine.close()
-    raise RuntimeError(f"{getattr(unit, '__name__', 'a unit')} awaited something else than its tx")
+    raise RuntimeError(f"{work.name} awaited something else than its tx")
+
+
+def _fault_of(error: BaseException) -> BaseException:
+    """What the caller of a failed unit is told."""
+    if isinstance(error, sqlite3.OperationalError) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _OUTSIDE:
+        return StoreUnavailable(f"the database can't write: {error}")
+    return error
 
 
 class Sqlite:
@@ -163,6 +175,9 @@ class Sqlite:
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join)
             self._thread = None
+        for _ in self._all_readers:
+            # Whoever still reads gives its reader back, and the next in the line takes it before we do.
+            await self._readers.get()
         for reader in self._all_readers:
             await reader.close()
         self._all_readers.clear()
@@ -175,7 +190,8 @@ class Sqlite:
             raise StoreUnavailable("the database is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._queue.put(_Work(lambda tx: unit(tx, *args, **kwargs), future, loop))
+        name = getattr(unit, "__name__", "a unit")
+        self._queue.put(_Work(name, lambda tx: unit(tx, *args, **kwargs), future, loop))
         return await future
 
     async def read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -228,9 +244,12 @@ class Sqlite:
     def _run_in_savepoint(self, connection: sqlite3.Connection, tx: _WriterTx, work: _Work) -> None:
         connection.execute("SAVEPOINT unit")
         try:
-            work.result = _drive(work.run, tx)
-        except BaseException as error:  # noqa: BLE001 - handed to the caller
-            work.error = error
+            work.result = _drive(work, tx)
+        except BaseException as error:  # handed to the caller
+            work.error = _fault_of(error)
+            if not connection.in_transaction:
+                # A full disk may have ended the transaction of the whole batch.
+                raise
             connection.execute("ROLLBACK TO unit")
         connection.execute("RELEASE unit")
 
@@ -261,7 +280,12 @@ class _Snapshot:
         self._connection = connection
 
     async def __aenter__(self) -> Reader:
-        await self._connection.execute("BEGIN")
+        try:
+            await self._connection.execute("BEGIN")
+        except asyncio.CancelledError:
+            # Its thread begins all the same: the reader's next user must not find it begun.
+            await asyncio.shield(self._end())
+            raise
         return _ReaderTx(self._connection)
 
     async def __aexit__(

@@ -7,7 +7,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,11 +18,16 @@ from PIL import Image
 
 from handlers.sandbox.requests import Seen
 from handlers.sandbox.server import Sandbox
+from handlers.sandbox.vanceai import VanceAISandbox
+from handlers.sandbox.vanceai_webhook import WebhookPlan
 from tests.harness import PATIENCE, TERMINAL, Client, Received, server_of, terminal_events
 
 ENLARGE = "vanceai/enlarge3"
 CUTOUT = "picwish/self-face-cutout"
 SIZE = (96, 64)
+# VanceAI keeps silent; its watchdog soon asks.
+NEVER = WebhookPlan(never=True)
+SOON: Mapping[str, Any] = {"vanceai_settings": {"watchdog_seconds": 0.1}}
 
 
 def small(photos: Path, folder: Path) -> Path:
@@ -58,7 +63,10 @@ async def only_end(client: Client, job_id: str) -> Mapping[str, Any]:
     assert len(ends) == 1, ends
     job = await client.job(job_id)
     assert ends[0]["type"] == f"job.{job['state']}"
-    assert ends[0]["data"] == job
+    told = ends[0]["data"]["callbacks"]
+    assert ends[0]["data"] == {**job, "callbacks": told}
+    # What comes after the end is recorded at the job; the event is not changed by it.
+    assert job["callbacks"][: len(told)] == told
     return ends[0]
 
 
@@ -104,6 +112,12 @@ async def pictures(client: Client, job: Mapping[str, Any]) -> dict[str, Image.Im
     return {output["name"]: await whole(client, output) for output in job["outputs"]}
 
 
+async def reached(sandbox: Sandbox[Any, Any], endpoint: str, count: int = 1) -> Seen:
+    """Wait for the `count`-th request to one of the vendor's endpoints."""
+    async with asyncio.timeout(PATIENCE):
+        return await sandbox.seen(endpoint, count)
+
+
 def asked(sandbox: Sandbox[Any, Any], endpoint: str) -> list[Seen]:
     return [seen for seen in sandbox.requests if seen.endpoint == endpoint]
 
@@ -126,6 +140,21 @@ def restated(states: Mapping[str, object]) -> Callable[[Any], Any]:
         return {**answer, "data": {**answer["data"], **states}}
 
     return change
+
+
+def webhook_of(sandbox: VanceAISandbox, submission: int = 1) -> str:
+    """The callback URL that a submission gave the vendor."""
+    return asked(sandbox, "transform")[submission - 1].fields["webhook"]
+
+
+async def announced(sandbox: VanceAISandbox, count: int) -> None:
+    """Wait until the vendor's `count`-th webhook has been answered."""
+    async with asyncio.timeout(PATIENCE):
+        await sandbox.webhook_sent(count)
+
+
+def play(sandbox: VanceAISandbox, **changes: Any) -> None:
+    sandbox.settings = replace(sandbox.settings, **changes)
 
 
 @dataclass

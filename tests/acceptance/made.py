@@ -40,16 +40,19 @@ def bomb() -> bytes:
 
 
 def form(job: Any, **files: bytes) -> aiohttp.FormData:
-    """A multipart submission; `job` as JSON, or as it is where it is bytes already."""
+    """A multipart submission; `job` as JSON, or as a file of these bytes."""
     made = aiohttp.FormData()
-    made.add_field("job", job if isinstance(job, bytes) else json.dumps(job), content_type="application/json")
+    if isinstance(job, bytes):
+        made.add_field("job", io.BytesIO(job), filename="job.json", content_type="application/json")
+    else:
+        made.add_field("job", json.dumps(job), content_type="application/json")
     for name, data in files.items():
-        made.add_field(name, data, filename=f"{name}.bin", content_type="application/octet-stream")
+        made.add_field(name, io.BytesIO(data), filename=f"{name}.bin", content_type="application/octet-stream")
     return made
 
 
 async def upload(it: Stand, data: bytes, **how: Any) -> dict[str, Any]:
-    status, asset = await it.client.call("POST", "/v1/assets", data=data, **how)
+    status, asset = await it.client.call("POST", "/v1/assets", data=io.BytesIO(data), **how)
     assert status == 201, asset
     made: dict[str, Any] = asset
     return made

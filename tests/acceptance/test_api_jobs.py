@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 from PIL import Image
@@ -164,13 +163,13 @@ async def test_a_wait_that_runs_out_is_answered_with_202_and_the_job_goes_on(tmp
         assert event["data"]["state"] == "succeeded"
 
 
-@pytest.mark.parametrize("wait", ["0", "61", "9" * 5000])
-async def test_a_wait_out_of_range_is_refused(tmp_path: Path, wait: str) -> None:
+async def test_a_wait_out_of_range_is_refused(tmp_path: Path) -> None:
     async with stand(tmp_path) as it, leaving_nothing(it):
-        status, problem = await it.client.submit(
-            ENLARGE, inputs={"image": {"url": NOBODY_THERE}}, headers={"Prefer": f"wait={wait}"}
-        )
-        assert (status, fields(problem)) == (422, {"Prefer"})
+        for wait in ("0", "61", "9" * 5000):
+            status, problem = await it.client.submit(
+                ENLARGE, inputs={"image": {"url": NOBODY_THERE}}, headers={"Prefer": f"wait={wait}"}
+            )
+            assert (status, fields(problem)) == (422, {"Prefer"}), wait[:10]
 
 
 # --- Idempotency-Key -------------------------------------------------------------------------------------------------
@@ -287,13 +286,13 @@ async def test_a_key_is_kept_for_24_hours(tmp_path: Path) -> None:
         assert later["id"] != first["id"]
 
 
-@pytest.mark.parametrize("key", ["", "two words", "x" * 256, "ümlaut"])
-async def test_a_key_that_can_not_be_told_apart_safely_is_refused(tmp_path: Path, key: str) -> None:
+async def test_a_key_that_can_not_be_told_apart_safely_is_refused(tmp_path: Path) -> None:
     async with stand(tmp_path) as it, leaving_nothing(it):
-        status, problem = await it.client.submit(
-            ENLARGE, inputs={"image": {"url": NOBODY_THERE}}, headers={"Idempotency-Key": key}
-        )
-        assert (status, fields(problem)) == (422, {"Idempotency-Key"})
+        for key in ("", "two words", "x" * 256, "ümlaut"):
+            status, problem = await it.client.submit(
+                ENLARGE, inputs={"image": {"url": NOBODY_THERE}}, headers={"Idempotency-Key": key}
+            )
+            assert (status, fields(problem)) == (422, {"Idempotency-Key"}), key
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------
@@ -334,14 +333,16 @@ async def test_the_list_is_filtered_by_state_operation_and_vendor(tmp_path: Path
         assert await ids("state=succeeded&limit=1") == [face]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=-1", "limit=1e1", "limit=", "limit=%C2%B2"])
-async def test_a_limit_out_of_range_is_refused(tmp_path: Path, query: str) -> None:
+async def test_a_limit_out_of_range_is_refused(tmp_path: Path) -> None:
+    lists = ("/v1/jobs", "/v1/events", "/v1/endpoints", "/v1/deliveries", "/v1/keys", "/v1/projects")
     async with stand(tmp_path) as it:
-        for path in ("/v1/jobs", "/v1/events", "/v1/endpoints", "/v1/deliveries", "/v1/keys", "/v1/projects"):
-            status, problem = await it.client.call("GET", f"{path}?{query}")
-            assert (status, fields(problem)) == (422, {"limit"}), path
-            status, _ = await it.client.call("GET", f"{path}?limit=200")
-            assert status == 200, path
+        for path in lists:
+            for limit in ("0", "201", "-1", "1e1", "", "%C2%B2", "9" * 5000):
+                status, problem = await it.client.call("GET", f"{path}?limit={limit}")
+                assert (status, fields(problem)) == (422, {"limit"}), (path, limit[:10])
+            for limit in ("1", "200"):
+                status, _ = await it.client.call("GET", f"{path}?limit={limit}")
+                assert status == 200, (path, limit)
 
 
 async def test_a_cursor_or_state_that_does_not_exist_is_refused_by_name(tmp_path: Path) -> None:
@@ -414,7 +415,7 @@ async def test_a_job_is_canceled_once_and_an_ended_one_not_at_all(tmp_path: Path
 
 
 async def test_a_canceled_job_frees_its_place_at_the_vendor(tmp_path: Path, photos: Path) -> None:
-    async with stand(tmp_path, vanceai={"max_concurrent": 1}) as it, receiver() as shop:
+    async with stand(tmp_path, vanceai_settings={"max_concurrent": 1}) as it, receiver() as shop:
         await it.client.subscribe(shop.url)
         done = hold_work(it)
         _, first = await it.client.submit(ENLARGE, photos / "cat.jpg")

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,32 +10,33 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from handlers.sandbox import faults
-from handlers.sandbox.vanceai import VanceAISandbox, error
+from handlers.sandbox.vanceai import VanceAISandbox
 from handlers.sandbox.vanceai import VanceAISettings as Play
 from handlers.sandbox.vanceai_webhook import WebhookPlan
 from tests.acceptance.helpers import (
     ENLARGE,
+    NEVER,
     SIZE,
+    SOON,
+    announced,
     asked,
     begun,
     done,
-    failed_with,
     front,
     heard,
     only_end,
     pictures,
+    play,
     raw_status,
-    restated,
+    reached,
     small,
+    webhook_of,
 )
 from tests.fast_clock import FastClock
 from tests.harness import Stand, receiver, stand
 
 pytestmark = pytest.mark.anyio
 
-NEVER = WebhookPlan(never=True)
-SOON: Mapping[str, Any] = {"vanceai_settings": {"watchdog_seconds": 0.1}}
 # The config files of the document's tables, as their examples stand there.
 CONFIGS: Mapping[str, Any] = {
     "enlarge3": {
@@ -102,15 +102,6 @@ def photo(photos: Path, tmp_path: Path) -> Path:
 async def it(tmp_path: Path) -> AsyncIterator[Stand]:
     async with stand(tmp_path) as running:
         yield running
-
-
-def webhook_of(sandbox: VanceAISandbox, submission: int = 1) -> str:
-    """The callback URL that a submission gave the vendor."""
-    return asked(sandbox, "transform")[submission - 1].fields["webhook"]
-
-
-def play(sandbox: VanceAISandbox, **changes: Any) -> None:
-    sandbox.settings = replace(sandbox.settings, **changes)
 
 
 # -- good days ---------------------------------------------------------------------------------------------------------
@@ -231,7 +222,7 @@ async def test_a_lie_about_the_task_gives_way_to_the_vendors_own_answer(it: Stan
 async def test_the_same_callback_twice_is_stored_once(it: Stand, photo: Path) -> None:
     play(it.vanceai, webhook=WebhookPlan(copies=3))
     job = await done(it.client, ENLARGE, photo)
-    await it.vanceai.webhook_sent(3)
+    await announced(it.vanceai, 3)
     job = await it.client.job(job["id"])
     assert heard(job) == [("webhook", "succeeded")]
     assert [sent.status for sent in it.vanceai.webhooks] == [204, 204, 204]
@@ -257,7 +248,7 @@ async def test_a_callback_that_we_could_not_take_is_repeated_and_stored_once(tmp
         gate.to = it.client.url
         play(it.vanceai, webhook=WebhookPlan(repeat_seconds=0))
         job_id = await begun_with_two_refused_callbacks(it, gate.answers, photo)
-        await it.vanceai.webhook_sent(3)
+        await announced(it.vanceai, 3)
         async with receiver() as subscriber:
             # Subscribed late on purpose: the log, too, must have the end, and exactly one.
             await it.client.subscribe(subscriber.url, events=["job.succeeded"])
@@ -274,7 +265,7 @@ async def begun_with_two_refused_callbacks(
 ) -> str:
     play(it.vanceai, work_seconds=(release := asyncio.Event()).wait)
     job_id = await begun(it.client, ENLARGE, photo)
-    await it.vanceai.seen("transform")
+    await reached(it.vanceai, "transform")
     token = webhook_of(it.vanceai).rsplit("/", 1)[-1]
     answers[token] = [web.Response(status=503), web.Response(status=500)]
     release.set()
@@ -290,7 +281,7 @@ async def test_a_lie_on_the_right_url_does_not_end_a_job(it: Stand, photo: Path)
         lie = {"data": {"trans_id": running["data"]["vendor_task_id"], "status": "finish"}}
         status, _ = await it.client.call("POST", webhook_of(it.vanceai), key="", json=lie)
         assert status == 204
-        await it.vanceai.seen("progress", 2)
+        await reached(it.vanceai, "progress", 2)
         assert (await it.client.job(job_id))["state"] == "running"
         assert asked(it.vanceai, "download") == []
         release.set()
@@ -303,7 +294,7 @@ async def test_a_lie_on_the_right_url_does_not_end_a_job(it: Stand, photo: Path)
 async def test_whoever_does_not_know_the_url_is_told_nothing(it: Stand, photo: Path) -> None:
     play(it.vanceai, webhook=NEVER, work_seconds=(release := asyncio.Event()).wait)
     job_id = await begun(it.client, ENLARGE, photo)
-    await it.vanceai.seen("transform")
+    await reached(it.vanceai, "transform")
     token = webhook_of(it.vanceai).rsplit("/", 1)[-1]
     guesses = [
         f"/callbacks/vanceai/{token[:-1]}",
@@ -375,282 +366,3 @@ async def test_the_watchdog_is_patient_for_thirty_seconds_by_default(tmp_path: P
         job = await done(it.client, ENLARGE, photo)
         assert heard(job) == [("poll", "succeeded")]
         assert asked(sandbox, "progress")[0].at - asked(sandbox, "transform")[0].at >= 30.0
-
-
-# -- lost answers ------------------------------------------------------------------------------------------------------
-
-
-async def test_a_callback_that_names_its_task_stands_in_for_a_lost_answer(it: Stand, photo: Path) -> None:
-    it.vanceai.faults.next("transform", faults.ANSWER_LOST)
-    job = await done(it.client, ENLARGE, photo)
-    await pictures(it.client, job)
-    assert (job["submissions"], job["billing"]["possible_duplicate"]) == (1, False)
-    assert heard(job) == [("webhook", "succeeded")]
-    assert len(asked(it.vanceai, "transform")) == len(it.vanceai.charged) == 1
-    await only_end(it.client, job["id"])
-
-
-@pytest.mark.parametrize("plan", [NEVER, WebhookPlan(shape="empty")], ids=["silent", "wordless"])
-async def test_a_lost_answer_means_the_same_upload_again_and_says_so(
-    tmp_path: Path, photo: Path, plan: WebhookPlan
-) -> None:
-    async with stand(tmp_path, **SOON) as it:
-        play(it.vanceai, webhook=plan)
-        it.vanceai.faults.next("transform", faults.ANSWER_LOST)
-        job = await done(it.client, ENLARGE, photo)
-        await pictures(it.client, job)
-        first, second = asked(it.vanceai, "transform")
-        assert first.fields["uid"] == second.fields["uid"]
-        assert first.fields["jconfig"] == second.fields["jconfig"]
-        # A resubmission has its own secret: the first one's may be known to whoever swallowed the answer.
-        assert first.fields["webhook"] != second.fields["webhook"]
-        assert len(asked(it.vanceai, "upload")) == len(it.vanceai.charged) == 1
-        assert (job["submissions"], job["billing"]["possible_duplicate"]) == (2, True)
-        await only_end(it.client, job["id"])
-
-
-async def test_two_tasks_of_one_job_make_one_download_and_one_event(tmp_path: Path, photo: Path) -> None:
-    """The first submission's answer was lost, the second runs, and then the first one's callback comes after all."""
-    async with stand(tmp_path, **SOON) as it, receiver() as subscriber:
-        play(it.vanceai, webhook=NEVER, work_seconds=(release := asyncio.Event()).wait)
-        await it.client.subscribe(subscriber.url, events=["job.*"])
-        it.vanceai.faults.next("transform", faults.ANSWER_LOST)
-        job_id = await begun(it.client, ENLARGE, photo)
-        await subscriber.event_of(job_id, "job.submitted")
-        first, second = it.vanceai.tasks
-        news = {"data": {"trans_id": first, "status": "finish"}}
-        status, _ = await it.client.call("POST", webhook_of(it.vanceai, 1), key="", json=news)
-        assert status == 204
-        release.set()
-        ended = (await subscriber.event_of(job_id, "job.succeeded", "job.failed"))["data"]
-        await pictures(it.client, ended)
-        assert ended["vendor_task_id"] in (first, second)
-        assert [task for task, _ in it.vanceai.charged] == [ended["vendor_task_id"]]
-        assert len(asked(it.vanceai, "download")) == 1
-        await only_end(it.client, job_id)
-
-
-async def test_a_vendor_that_never_answers_a_submission_ends_the_job_as_unconfirmed(
-    tmp_path: Path, photo: Path
-) -> None:
-    async with stand(tmp_path, **SOON) as it:
-        play(it.vanceai, webhook=NEVER)
-        it.vanceai.faults.next("transform", faults.ANSWER_LOST, times=10)
-        job = await done(it.client, ENLARGE, photo)
-        await failed_with(it.client, job, "unconfirmed", "no_answer")
-        assert len(asked(it.vanceai, "transform")) == job["submissions"] == 3
-        assert job["billing"]["charged"] == "unknown"
-        assert job["billing"]["possible_duplicate"]
-        assert it.vanceai.charged == []
-
-
-async def test_a_refusal_after_a_lost_answer_does_not_claim_that_nothing_was_charged(
-    tmp_path: Path, photo: Path
-) -> None:
-    async with stand(tmp_path, **SOON) as it:
-        play(it.vanceai, webhook=NEVER, point_type="job")
-        it.vanceai.faults.next("transform", faults.ANSWER_LOST)
-        it.vanceai.faults.next("transform", error(30004))
-        job = await done(it.client, ENLARGE, photo)
-        await failed_with(it.client, job, "credits", "30004")
-        assert len(it.vanceai.charged) == 1
-        assert job["billing"]["charged"] == "unknown"
-
-
-@pytest.mark.parametrize("fault", [faults.HTML_500_AFTER_WORK, faults.WRONG_TYPES], ids=["html", "wrong types"])
-async def test_a_garbled_answer_to_the_paid_call_is_not_taken_for_a_no(
-    tmp_path: Path, photo: Path, fault: faults.Fault
-) -> None:
-    async with stand(tmp_path, **SOON) as it:
-        it.vanceai.faults.next("transform", fault)
-        job = await done(it.client, ENLARGE, photo)
-        await pictures(it.client, job)
-        assert len(it.vanceai.charged) == 1
-        await only_end(it.client, job["id"])
-
-
-# -- no address to call ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "changes", [{"reachable": False}, {"allow_networks": []}], ids=["no PUBLIC_URL", "http that is not allowed"]
-)
-async def test_without_an_address_the_call_blocks_and_no_webhook_is_made_up(
-    tmp_path: Path, photo: Path, changes: dict[str, Any]
-) -> None:
-    async with stand(tmp_path, **changes) as it:
-        job = await done(it.client, ENLARGE, photo)
-        await pictures(it.client, job)
-        assert "webhook" not in asked(it.vanceai, "transform")[0].fields
-        assert [seen.endpoint for seen in it.vanceai.requests] == ["upload", "transform", "download"]
-        assert heard(job) == [("reply", "succeeded")]
-        await only_end(it.client, job["id"])
-
-
-async def test_a_blocking_call_that_answers_busy_goes_on_as_polls(tmp_path: Path, photo: Path) -> None:
-    async with stand(tmp_path, reachable=False) as it:
-        play(it.vanceai, busy_after=0.0, work_seconds=(release := asyncio.Event()).wait)
-        job_id = await begun(it.client, ENLARGE, photo)
-        await it.vanceai.seen("progress", 2)
-        assert (await it.client.job(job_id))["state"] == "running"
-        async with receiver() as subscriber:
-            await it.client.subscribe(subscriber.url, events=["job.succeeded"])
-            release.set()
-            job = (await subscriber.event_of(job_id))["data"]
-        await pictures(it.client, job)
-        assert heard(job) == [("poll", "succeeded")]
-        assert len(asked(it.vanceai, "transform")) == 1
-
-
-async def test_a_blocking_call_that_fails_is_a_failed_job(tmp_path: Path, photo: Path) -> None:
-    async with stand(tmp_path, reachable=False) as it:
-        it.vanceai.play("fatal")
-        job = await done(it.client, ENLARGE, photo)
-        await failed_with(it.client, job, "vendor", "fatal")
-        assert job["billing"]["charged"] == "no"
-
-
-# -- words and codes ---------------------------------------------------------------------------------------------------
-
-
-async def test_every_word_for_running_and_a_new_one_mean_running(tmp_path: Path, photo: Path) -> None:
-    async with stand(tmp_path, **SOON) as it:
-        play(it.vanceai, webhook=NEVER)
-        words = ("waiting", "wait", "process", "webhook", "busy", "polishing", "FINISHED?")
-        it.vanceai.play(*words, "finish")
-        job = await done(it.client, ENLARGE, photo)
-        await pictures(it.client, job)
-        assert len(asked(it.vanceai, "progress")) == len(words) + 1
-        assert heard(job) == [("poll", "succeeded")]
-
-
-async def test_a_fatal_task_is_one_failed_job_and_not_charged(it: Stand, photo: Path) -> None:
-    it.vanceai.play("process", "fatal")
-    job = await done(it.client, ENLARGE, photo)
-    await failed_with(it.client, job, "vendor", "fatal")
-    assert job["billing"]["charged"] == "no"
-    assert it.vanceai.charged == []
-    assert asked(it.vanceai, "download") == []
-
-
-async def test_a_task_that_never_ends_is_given_up_at_the_deadline(tmp_path: Path, photo: Path) -> None:
-    async with stand(tmp_path, vanceai_settings={"watchdog_seconds": 0.1, "deadline_seconds": 0.4}) as it:
-        play(it.vanceai, webhook=NEVER)
-        it.vanceai.play("polishing")
-        job = await done(it.client, ENLARGE, photo)
-        await failed_with(it.client, job, "timeout", "deadline")
-        assert "polishing" in job["error"]["message"]
-        assert job["error"]["retryable"]
-
-
-# Which code means what, at each endpoint. The fault strikes every request there.
-FINAL: Mapping[str, Mapping[int, str]] = {
-    "upload": {
-        10001: "input",
-        10011: "input",
-        10012: "input",
-        10013: "input",
-        10014: "vendor",
-        30001: "auth",
-        30004: "credits",
-    },
-    "transform": {
-        10001: "input",
-        10012: "input",
-        10013: "input",
-        10014: "vendor",
-        30001: "auth",
-        30004: "credits",
-    },
-    "progress": {10001: "input", 10011: "expired", 10012: "input", 10013: "input", 10014: "vendor"},
-}
-
-
-@pytest.mark.parametrize("endpoint", FINAL)
-async def test_a_vendors_no_keeps_its_class_and_its_code(it: Stand, photo: Path, endpoint: str) -> None:
-    for code, error_class in FINAL[endpoint].items():
-        msg = {"api_token": ["The api token field is required."]} if code == 30001 else None
-        it.vanceai.faults.next(endpoint, error(code, msg))
-        job = await done(it.client, ENLARGE, photo)
-        await failed_with(it.client, job, error_class, str(code))
-        assert job["error"]["message"]
-        assert job["billing"]["charged"] == "no"
-    assert len(asked(it.vanceai, endpoint)) == len(FINAL[endpoint])
-    assert it.vanceai.charged == []
-
-
-PASSING: Mapping[str, tuple[faults.Fault, ...]] = {
-    "upload": (error(10010), faults.HTML_500, faults.NOT_JSON, faults.DROPPED_BEFORE_WORK),
-    "transform": (
-        error(10010),
-        error(10011),
-        faults.answering({"code": 99999, "msg": "new in the next version"}),
-        faults.HTML_500,
-        faults.NOT_JSON,
-    ),
-    "progress": (
-        error(10010),
-        error(30001),
-        error(30004),
-        faults.HTML_500,
-        faults.NOT_JSON,
-        faults.DROPPED_BEFORE_WORK,
-        faults.Fault(change=restated({"status": None})),
-        faults.answering({}),
-        faults.answering([]),
-    ),
-    "download": (error(10010), faults.HTML_500, faults.DROPPED_BEFORE_WORK, faults.Fault(status=302)),
-}
-
-
-@pytest.mark.parametrize("endpoint", PASSING)
-async def test_a_bad_moment_of_the_vendor_passes(tmp_path: Path, photo: Path, endpoint: str) -> None:
-    async with stand(tmp_path, clock=FastClock(speed=100)) as it:
-        for number, fault in enumerate(PASSING[endpoint], start=1):
-            it.vanceai.faults.next(endpoint, fault)
-            job = await done(it.client, ENLARGE, photo)
-            await pictures(it.client, job)
-            await only_end(it.client, job["id"])
-            assert len(it.vanceai.charged) == number
-
-
-# What a vendor goes on saying is in the end the reason; what can't be had at the download is `result_unavailable`.
-LASTING: Mapping[str, Mapping[int, tuple[str, str]]] = {
-    "upload": {10010: ("vendor", "10010"), 99999: ("vendor", "99999")},
-    "transform": {10010: ("vendor", "10010"), 10011: ("vendor", "10011"), 99999: ("vendor", "99999")},
-    "progress": {
-        10010: ("timeout", "10010"),
-        30001: ("auth", "30001"),
-        30004: ("credits", "30004"),
-        99999: ("vendor", "99999"),
-    },
-    "download": dict.fromkeys((10001, 10011, 10014, 30001, 30004), ("vendor", "result_unavailable")),
-}
-
-
-@pytest.mark.parametrize("endpoint", LASTING)
-async def test_a_lasting_trouble_ends_the_job_once_with_the_vendors_code(
-    tmp_path: Path, photo: Path, endpoint: str
-) -> None:
-    changes = {"poll_seconds": 2.0, "deadline_seconds": 30.0}
-    async with stand(tmp_path, clock=FastClock(speed=400), vanceai_settings=changes) as it:
-        for code, (error_class, told) in LASTING[endpoint].items():
-            it.vanceai.faults.next(endpoint, error(code, f"trouble {code}"), times=200)
-            job = await done(it.client, ENLARGE, photo)
-            await failed_with(it.client, job, error_class, told)
-            assert f"{code}" in job["error"]["code"] + job["error"]["message"]
-            it.vanceai.faults.clear()
-        assert it.vanceai.charged == []
-
-
-async def test_the_token_is_in_no_answer_and_in_no_event(tmp_path: Path, photo: Path) -> None:
-    """A vendor repeats what it was sent; our key and the callback's secret go no further."""
-    key = "va-key-that-nobody-may-see"
-    async with VanceAISandbox(Play(work_seconds=0), key=key) as sandbox, stand(tmp_path, vanceai=sandbox) as it:
-        sandbox.faults.next("transform", error(10001, {"api_token": [f"bad: {key}"], "webhook": ["bad"]}))
-        job = await done(it.client, ENLARGE, photo)
-        await failed_with(it.client, job, "input", "10001")
-        _, timeline = await it.client.call("GET", f"/v1/jobs/{job['id']}/timeline")
-        told = json.dumps([job, timeline, await it.client.events()])
-        assert key not in told
-        assert webhook_of(sandbox).rsplit("/", 1)[-1] not in told

@@ -6,7 +6,7 @@ two pipes: on the first the service writes what it says, on the second we write 
 
 A point of death is `before:UNIT:N` or `after:UNIT:N`, UNIT being `module.function` of a unit of the store: the N-th
 time it has run inside the writer's transaction but before the COMMIT, or is committed but nobody has been told.
-`*` is any unit at all since the first job was taken in, but for those that time alone brings about.
+`*` is any unit at all, from the first start's first, but for those that time alone brings about.
 """
 
 import contextlib
@@ -31,7 +31,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LARGEST_ORDER = 64 * 1024
-FIRST_OF_A_JOB = "accept._add"
 ANY = "*"
 
 
@@ -52,6 +51,11 @@ def _name(unit: Callable[..., Any]) -> str:
     return f"{unit.__module__.rpartition('.')[2]}.{unit.__name__}"
 
 
+def _brought_by_time(name: str, result: object) -> bool:
+    """The heart's beats, and claims that found nothing."""
+    return name.startswith("nodes.") or (name.endswith("claim") and result == [])
+
+
 class MortalSqlite(Sqlite):
     """The store as it is, but for the one moment at which the process ends."""
 
@@ -59,7 +63,6 @@ class MortalSqlite(Sqlite):
         super().__init__(path)
         self._when, self._unit, nth = die.split(":")
         self._left = int(nth)
-        self._counts = self._unit != ANY
         self._doomed = False
 
     async def write(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -72,9 +75,7 @@ class MortalSqlite(Sqlite):
 
     def _has_run(self, name: str, result: object) -> None:
         """On the writer's thread, inside the transaction."""
-        self._counts = self._counts or name == FIRST_OF_A_JOB
-        # Claims that found nothing, and the heart's beats, come as time goes by and mean nothing.
-        if not self._counts or self._unit not in (ANY, name) or result == [] or name.startswith("nodes."):
+        if self._unit not in (ANY, name) or _brought_by_time(name, result):
             return
         self._left -= 1
         if self._left == 0:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from tests.crash.launcher import Order
 from tests.harness import API_KEY, PATIENCE, TERMINAL, Client, Receiver, receiver
 
 ENLARGE, CUTOUT = "vanceai/enlarge3", "picwish/self-face-cutout"
+ONCE = {"Idempotency-Key": "once"}
 READY = "Wirephoto is ready"
 SILENT = WebhookPlan(never=True)
 # Below the range from which the system takes the ports of outgoing connections: one of those could otherwise sit on
@@ -39,31 +40,56 @@ class Child:
     """One life of the service. `lines` are what it said, on standard output and error."""
 
     pid: int
-    lines: list[str]
-    _said: asyncio.Condition
     _life: asyncio.StreamReader
-    _reading: asyncio.Task[None]
+    _speech: asyncio.StreamReader
+    _pipes: Sequence[asyncio.BaseTransport]
+    lines: list[str] = field(default_factory=list)
+    _said: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _silent: bool = False
     _code: int | None = None
+
+    def __post_init__(self) -> None:
+        self._listening = asyncio.create_task(self._listen())
+
+    async def _listen(self) -> None:
+        while line := await self._speech.readline():
+            async with self._said:
+                self.lines.append(line.decode().rstrip("\n"))
+                self._said.notify_all()
+        async with self._said:
+            self._silent = True
+            self._said.notify_all()
 
     async def said(self, words: str) -> str:
         """The first line that holds `words`."""
+        line = await self._says(words)
+        assert line is not None, f"it ended without saying {words!r}:\n" + "\n".join(self.lines)
+        return line
 
-        def found() -> bool:
-            return any(words in line for line in self.lines) or self._reading.done()
+    async def ready(self) -> bool:
+        """Whether it came to serve before it ended."""
+        return await self._says(READY) is not None
+
+    async def _says(self, words: str) -> str | None:
+        def found() -> str | None:
+            return next((line for line in self.lines if words in line), None)
 
         async with asyncio.timeout(PATIENCE), self._said:
-            await self._said.wait_for(found)
-        found_in = [line for line in self.lines if words in line]
-        assert found_in, f"it ended without saying {words!r}:\n" + "\n".join(self.lines)
-        return found_in[0]
+            await self._said.wait_for(lambda: found() is not None or self._silent)
+        return found()
 
     async def ended(self) -> int:
         """Wait for the end; the exit code, or minus the signal's number."""
         if self._code is None:
             async with asyncio.timeout(PATIENCE):
                 self._code = int(await self._life.readline())
-                await self._reading
+                await self._listening
         return self._code
+
+    @property
+    def alive(self) -> bool:
+        """As far as anybody has looked."""
+        return self._code is None
 
     async def killed(self) -> None:
         """Wait for the death that was ordered."""
@@ -73,6 +99,15 @@ class Child:
         """Now, wherever it is."""
         os.kill(self.pid, signal.SIGKILL)
         await self.killed()
+
+    async def put_away(self) -> None:
+        if self._code is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            await self.ended()
+        for pipe in self._pipes:
+            pipe.close()
+        await asyncio.sleep(0)  # the loop closes them in its next round
 
     def terminate(self) -> None:
         os.kill(self.pid, signal.SIGTERM)
@@ -92,29 +127,18 @@ class Launch:
         socket.send_fds(self._orders, [order], [told, written])
         os.close(told)
         os.close(written)
-        news = await _reader(life)
-        spoken = await _reader(says)
+        news, news_pipe = await _reader(life)
+        spoken, spoken_pipe = await _reader(says)
         pid = int(await news.readline())
-        lines: list[str] = []
-        said = asyncio.Condition()
-
-        async def read() -> None:
-            while line := await spoken.readline():
-                async with said:
-                    lines.append(line.decode().rstrip("\n"))
-                    said.notify_all()
-            async with said:
-                said.notify_all()
-
-        return Child(pid, lines, said, news, asyncio.create_task(read()))
+        return Child(pid, news, spoken, (news_pipe, spoken_pipe))
 
 
-async def _reader(pipe: int) -> asyncio.StreamReader:
+async def _reader(pipe: int) -> tuple[asyncio.StreamReader, asyncio.BaseTransport]:
     reader = asyncio.StreamReader(limit=1 << 20)
-    await asyncio.get_running_loop().connect_read_pipe(
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(pipe, "rb", 0)
     )
-    return reader
+    return reader, transport
 
 
 @contextmanager
@@ -149,7 +173,7 @@ class Scene:
     async def start(self, die: str | None = None, **settings: str) -> Child:
         """A service that is ready. `settings` by their names without the prefix."""
         child = await self.begin(die, **settings)
-        await child.said(READY)
+        assert await child.ready(), "\n".join(child.lines)
         return child
 
     async def begin(self, die: str | None = None, **settings: str) -> Child:
@@ -281,6 +305,4 @@ async def scene(
             assert picwish.violations == []
         finally:
             for child in it.children:
-                if child._code is None:
-                    os.kill(child.pid, signal.SIGKILL)
-                    await child.ended()
+                await child.put_away()

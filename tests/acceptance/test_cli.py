@@ -1,0 +1,378 @@
+"""The command line as it is used: real commands as processes of their own, against a real `serve --sandbox`."""
+
+import json
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 60
+SECRET_KEY = "0123456789abcdef0123456789abcdef"
+TOKEN = {"WIREPHOTO_VANCEAI__API_TOKEN": "a-vendors-token-that-nobody-may-see"}
+ENLARGE = ("--operation", "vanceai/enlarge3", "--param", "scale=2")
+
+Ran = subprocess.CompletedProcess[str]
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """This machine's own, without its Wirephoto settings."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("WIREPHOTO_")}
+    return {**own, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **settings}
+
+
+def wirephoto(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> Ran:
+    command = [sys.executable, "-m", "service.cli", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, env=environment(env or {}), capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running `serve --sandbox`, and a folder to call commands in."""
+
+    url: str
+    key: str
+    data: Path
+    cwd: Path
+
+    def __call__(self, *arguments: str | Path, key: str | None = None) -> Ran:
+        env = {"WIREPHOTO_URL": self.url, "WIREPHOTO_KEY": key or self.key}
+        return wirephoto(*arguments, cwd=self.cwd, env=env)
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Service]:
+    """`wirephoto serve --sandbox`; that it ends kindly, with 0, is a promise too."""
+    key, data = f"wp_{secrets.token_hex(16)}", folder / "data"
+    command = [sys.executable, "-m", "service.cli", "serve", "--sandbox", "--port", "0", "--data-dir", str(data)]
+    env = environment({"WIREPHOTO_API_KEY": key, "WIREPHOTO_SECRET_KEY": SECRET_KEY})
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            greeting = process.stdout.readline()
+            found = re.search(r"http://[0-9.:]+", greeting)
+            assert found is not None, (folder / "log").read_text()
+            cwd = folder / "work"
+            cwd.mkdir()
+            yield Service(found[0], key, data, cwd)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0, (folder / "log").read_text()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with serving(tmp_path_factory.mktemp("service")) as it:
+        yield it
+
+
+@pytest.fixture
+def receiver() -> Iterator[str]:
+    """A subscriber's URL: 204 to all, but 500 under /broken; and it has no pictures."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(500 if self.path == "/broken" else 204)
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: the tests' output is not its log."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as it:
+        port: int = it.getsockname()[1]
+    return port
+
+
+# --- submit ----------------------------------------------------------------------------------------------------------
+
+
+def test_submit_waits_and_leaves_a_picture_of_twice_the_size(service: Service, photos: Path) -> None:
+    ran = service("submit", photos / "cat.jpg", *ENLARGE, "--wait", "-o", "big.jpg")
+    assert ran.returncode == 0, ran.stderr
+    assert "succeeded" in ran.stdout
+    assert "big.jpg" in ran.stdout
+    with Image.open(photos / "cat.jpg") as small, Image.open(service.cwd / "big.jpg") as big:
+        assert big.size == (small.width * 2, small.height * 2)
+
+
+def test_every_output_is_written_beside_the_first(service: Service, photos: Path) -> None:
+    target = service.cwd / "faces" / "eileen.png"
+    ran = service(
+        *("submit", "--input", f"image={photos / 'astronaut.jpg'}", "--operation", "picwish/self-face-cutout"),
+        *("--metadata", "product_id=8411", "--json", "-o", target),
+    )
+    assert ran.returncode == 0, ran.stderr
+    job = json.loads(ran.stdout)
+    assert job["state"] == "succeeded"
+    assert job["metadata"] == {"product_id": "8411"}
+    assert sorted(path.name for path in target.parent.iterdir()) == ["eileen-mask.png", "eileen.png"]
+    assert job["saved"] == [str(target), str(target.with_name("eileen-mask.png"))]
+
+
+def test_several_pictures_become_several_jobs_whose_results_never_cover_each_other(
+    service: Service, photos: Path
+) -> None:
+    twin = service.cwd / "elsewhere" / "coffee.jpg"
+    twin.parent.mkdir()
+    twin.write_bytes((photos / "coffee.jpg").read_bytes())
+    ran = service("submit", photos / "coffee.jpg", twin, *ENLARGE, "-o", "results")
+    assert ran.returncode == 0, ran.stderr
+    saved = sorted(path.name for path in (service.cwd / "results").iterdir())
+    assert saved == ["coffee-2-enlarge3.jpg", "coffee-enlarge3.jpg"]
+
+
+def test_the_same_idempotency_key_never_makes_a_second_job(service: Service, photos: Path) -> None:
+    again = ("submit", photos / "cat.jpg", *ENLARGE, "--idempotency-key", "order-4711", "--json")
+    first, second = service(*again), service(*again)
+    assert first.returncode == second.returncode == 0, second.stderr
+    assert json.loads(first.stdout)["id"] == json.loads(second.stdout)["id"]
+
+
+def test_an_unknown_operation_names_the_field(service: Service, photos: Path) -> None:
+    ran = service("submit", photos / "cat.jpg", "--operation", "vanceai/no-such-thing")
+    assert ran.returncode == 1
+    assert "operation:" in ran.stderr
+    assert ran.stdout == ""
+
+
+def test_every_faulty_field_is_told_to_machines_too(service: Service, photos: Path) -> None:
+    wrong = ("--param", "scale=3000", "--param", "colour=red", "--json")
+    ran = service("submit", photos / "cat.jpg", "--operation", "vanceai/enlarge3", *wrong)
+    assert ran.returncode == 1
+    problem = json.loads(ran.stderr)
+    assert problem["status"] == 422
+    assert {fault["field"] for fault in problem["errors"]} == {"params.scale", "params.colour"}
+
+
+def test_a_job_that_fails_is_no_success(service: Service, receiver: str) -> None:
+    ran = service("submit", f"{receiver}/gone.jpg", *ENLARGE, "--wait", "-o", "never.jpg", "--json")
+    assert ran.returncode == 1
+    assert json.loads(ran.stdout)["error"]["class"] == "input"
+    assert not (service.cwd / "never.jpg").exists()
+
+
+def test_a_missing_file_is_told_before_anything_is_sent(service: Service) -> None:
+    ran = service("submit", "no-such.jpg", *ENLARGE)
+    assert ran.returncode == 2
+    assert "no-such.jpg" in ran.stderr
+
+
+# --- who is asked, and by whom ---------------------------------------------------------------------------------------
+
+
+def test_a_wrong_key_is_refused_and_not_repeated(service: Service) -> None:
+    wrong = "wp_this-key-was-never-made-0123456789"
+    ran = service("keys", "list", key=wrong)
+    assert ran.returncode == 1
+    assert "WIREPHOTO_KEY" in ran.stderr
+    assert wrong not in ran.stdout + ran.stderr
+
+
+def test_an_unreachable_server_is_named(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{closed_port()}"
+    ran = wirephoto("endpoints", "list", "--url", url, "--key", "wp_0123456789", cwd=tmp_path)
+    assert ran.returncode == 1
+    assert url in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_no_key_is_told_as_such(tmp_path: Path) -> None:
+    ran = wirephoto("keys", "list", cwd=tmp_path)
+    assert ran.returncode == 2
+    assert "WIREPHOTO_KEY" in ran.stderr
+
+
+# --- endpoints and keys ----------------------------------------------------------------------------------------------
+
+
+def test_an_endpoint_is_added_listed_and_tested(service: Service, receiver: str) -> None:
+    added = service("endpoints", "add", f"{receiver}/hook", "--events", "job.succeeded, job.failed", "--json")
+    assert added.returncode == 0, added.stderr
+    endpoint = json.loads(added.stdout)
+    assert endpoint["events"] == ["job.succeeded", "job.failed"]
+    assert endpoint["secret"].startswith("whsec_")
+
+    listed = service("endpoints", "list")
+    assert listed.returncode == 0, listed.stderr
+    assert endpoint["id"] in listed.stdout
+    assert f"{receiver}/hook" in listed.stdout
+    assert endpoint["secret"] not in listed.stdout
+
+    tested = service("endpoints", "test", endpoint["id"])
+    assert tested.returncode == 0, tested.stderr
+    assert "204" in tested.stdout
+
+
+def test_a_test_that_the_receiver_refuses_is_no_success(service: Service, receiver: str) -> None:
+    endpoint = json.loads(service("endpoints", "add", f"{receiver}/broken", "--json").stdout)
+    ran = service("endpoints", "test", endpoint["id"], "--json")
+    assert ran.returncode == 1
+    assert json.loads(ran.stdout)["status"] == 500
+
+
+def test_a_key_is_shown_once_and_worthless_once_revoked(service: Service) -> None:
+    made = service("keys", "create", "--role", "admin", "--name", "the shop")
+    assert made.returncode == 0, made.stderr
+    key = made.stdout.strip()
+    assert re.fullmatch(r"wp_\S+", key)
+
+    listed = service("keys", "list", "--json", key=key)
+    assert listed.returncode == 0, listed.stderr
+    assert key not in listed.stdout
+    (entry,) = [entry for entry in json.loads(listed.stdout) if entry["name"] == "the shop"]
+    assert entry["role"] == "admin"
+
+    revoked = service("keys", "revoke", entry["id"])
+    assert revoked.returncode == 0, revoked.stderr
+    assert service("keys", "list", key=key).returncode == 1
+
+
+# --- serve, check, version -------------------------------------------------------------------------------------------
+
+
+def test_a_second_service_on_the_same_data_folder_is_refused_with_2(service: Service) -> None:
+    ran = wirephoto("serve", "--sandbox", "--port", "0", "--data-dir", service.data, cwd=service.cwd)
+    assert ran.returncode == 2
+    assert "another Wirephoto is running" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_serve_refuses_an_unknown_setting_by_its_name_with_2(tmp_path: Path) -> None:
+    ran = wirephoto("serve", cwd=tmp_path, env={"WIREPHOTO_PROT": "8080"})
+    assert ran.returncode == 2
+    assert "WIREPHOTO_PROT" in ran.stderr
+
+
+def test_check_finds_a_new_installation_fit_and_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "wirephoto.toml").write_text(f'port = {closed_port()}\ndata_dir = "data"\n')
+    ran = wirephoto("check", "--json", cwd=tmp_path, env=TOKEN)
+    assert ran.returncode == 0, ran.stdout
+    told = json.loads(ran.stdout)
+    assert told["fine"] is True
+    levels = {finding["about"]: finding["level"] for finding in told["findings"]}
+    assert levels["vendor vanceai"] == "ok"
+    assert levels["vendor picwish"] == "note"
+    assert levels["public URL"] == "note"
+    assert TOKEN["WIREPHOTO_VANCEAI__API_TOKEN"] not in ran.stdout + ran.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["wirephoto.toml"]
+
+
+def test_check_names_an_unknown_setting(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text("prot = 8080\n")
+    ran = wirephoto("check", "--config", file, cwd=tmp_path, env=TOKEN)
+    assert ran.returncode == 1
+    assert "PROT" in ran.stdout
+
+
+def test_check_is_fine_with_a_store_that_the_running_service_holds(service: Service) -> None:
+    settings = {
+        **TOKEN,
+        "WIREPHOTO_PORT": service.url.rpartition(":")[2],
+        "WIREPHOTO_DATA_DIR": str(service.data),
+        "WIREPHOTO_SECRET_KEY": SECRET_KEY,
+        "WIREPHOTO_PUBLIC_URL": service.url,
+    }
+    ran = wirephoto("check", cwd=service.cwd, env=settings)
+    assert ran.returncode == 0, ran.stdout
+    assert "in use by the Wirephoto that is up" in ran.stdout
+
+
+def test_check_says_who_holds_a_store_while_nobody_answers(service: Service) -> None:
+    settings = {**TOKEN, "WIREPHOTO_PORT": str(closed_port()), "WIREPHOTO_DATA_DIR": str(service.data)}
+    ran = wirephoto("check", cwd=service.cwd, env={**settings, "WIREPHOTO_SECRET_KEY": SECRET_KEY})
+    assert ran.returncode == 1
+    assert "FAULT store" in ran.stdout
+
+
+def test_check_finds_a_key_that_is_not_the_stores(tmp_path: Path) -> None:
+    with serving(tmp_path) as ended:
+        pass
+    settings = {**TOKEN, "WIREPHOTO_PORT": str(closed_port()), "WIREPHOTO_DATA_DIR": str(ended.data)}
+    right = wirephoto("check", cwd=tmp_path, env={**settings, "WIREPHOTO_SECRET_KEY": SECRET_KEY})
+    assert right.returncode == 0, right.stdout
+    other = wirephoto("check", cwd=tmp_path, env={**settings, "WIREPHOTO_SECRET_KEY": SECRET_KEY[::-1]})
+    assert other.returncode == 1
+    assert "FAULT secret key" in other.stdout
+    lost = wirephoto("check", cwd=tmp_path, env=settings)
+    assert lost.returncode == 1
+    assert "FAULT secret key" in lost.stdout
+
+
+def test_the_help_loads_no_more_than_it_shows(tmp_path: Path) -> None:
+    code = "import sys, service.cli; service.cli.main(['--help'], standalone_mode=False); print(*sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment({}), capture_output=True, text=True, check=True
+    )
+    assert "submit" in ran.stdout
+    assert not {"aiohttp", "pydantic", "rich", "starlette", "PIL"} & set(ran.stdout.split())
+
+
+def test_version_is_said(tmp_path: Path) -> None:
+    ran = wirephoto("version", cwd=tmp_path)
+    assert ran.returncode == 0
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", ran.stdout)
+
+
+# --- the sandboxes and the demo --------------------------------------------------------------------------------------
+
+
+def test_the_sandboxes_alone_print_settings_that_a_service_takes(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "service.cli", "sandbox", "--ports", "vanceai=0,picwish=0"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment({}), stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(6)]
+            pasted = dict(part.split("=", 1) for line in lines[1:] for part in line.removeprefix("export ").split())
+            checked = wirephoto("check", cwd=tmp_path, env={**pasted, "WIREPHOTO_PORT": str(closed_port())})
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+    assert checked.returncode == 0, checked.stdout
+    assert {"WIREPHOTO_VANCEAI__BASE_URL", "WIREPHOTO_PICWISH__BASE_URL"} <= pasted.keys()
+
+
+def test_the_demo_shows_verified_events_and_leaves_pictures(tmp_path: Path) -> None:
+    ran = wirephoto("demo", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert len(re.findall(r"job\.succeeded .* signature verified", ran.stdout)) == 2
+    assert "failed" not in ran.stdout
+    found = {}
+    for path in (tmp_path / "demo-results").iterdir():
+        with Image.open(path) as image:
+            found[path.name] = image.size
+    assert found == {
+        "coffee-enlarge3.jpg": (1200, 800),
+        "astronaut-self-face-cutout.png": (512, 512),
+        "astronaut-self-face-cutout-mask.png": (512, 512),
+    }

@@ -1,0 +1,73 @@
+"""The named SQL: all of it used, all of it good on the schema of today, and the busy parts by an index."""
+
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from service.store.database import Tx
+from service.store.migrate import migrations
+from service.store.sql import Statements
+from tests.store.rows import Rows
+
+pytestmark = pytest.mark.anyio
+
+STORE = Path(__file__).parents[2] / "service" / "store"
+FILES = sorted(STORE.glob("*.sql"))
+
+
+def test_every_statement_is_used_and_every_used_one_is_there() -> None:
+    for file in FILES:
+        code = file.with_suffix(".py").read_text(encoding="utf-8")
+        named = Statements(file).names()
+        assert named, file.name
+        assert {name for name in named if f'"{name}"' not in code} == set(), file.name
+        assert set(re.findall(r'_SQL\["(\w+)"\]', code)) <= named, file.name
+
+
+def test_a_statement_named_twice_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "twice.sql"
+    file.write_text("-- name: a\nSELECT 1;\n-- name: a\nSELECT 2;\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="twice"):
+        Statements(file)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_statement_parses_on_the_schema_of_today(file: Path) -> None:
+    connection = sqlite3.connect(":memory:")
+    try:
+        for migration in migrations():
+            for statement in migration.statements("sqlite"):
+                connection.execute(statement)
+        statements = Statements(file)
+        for name in statements.names():
+            text = statements[name]
+            values = dict.fromkeys(re.findall(r"(?<![:\w]):(\w+)", text))
+            assert connection.execute(f"EXPLAIN {text}", values).fetchall(), name
+    finally:
+        connection.close()
+
+
+async def test_the_workers_questions_use_an_index(made: Rows) -> None:
+    for noun, name, index in (
+        ("jobs", "claim", "jobs_due"),
+        ("jobs", "next_due", "jobs_due"),
+        ("submissions", "claim", "submissions_due"),
+        ("submissions", "next_due", "submissions_due"),
+        ("deliveries", "claim", "deliveries_due"),
+        ("deliveries", "next_due", "deliveries_due"),
+        ("nodes", "release_jobs", "jobs_held"),
+        ("nodes", "release_submissions", "submissions_held"),
+        ("nodes", "release_deliveries", "deliveries_held"),
+        ("callbacks", "to_conclude", "callbacks_by_job"),
+        ("vendor_requests", "since", "vendor_requests_recent"),
+    ):
+        text = Statements(STORE / f"{noun}.sql")[name]
+        values = dict.fromkeys(re.findall(r"(?<![:\w]):(\w+)", text))
+        plan = await made.db.write(_plan, text, values)
+        assert index in plan, f"{noun}.{name}: {plan}"
+
+
+async def _plan(tx: Tx, text: str, values: dict[str, None]) -> str:
+    return " ".join(str(row["detail"]) for row in await tx.all(f"EXPLAIN QUERY PLAN {text}", values))
