@@ -33,6 +33,7 @@ from handlers.connections import AddressRefused as AddressRefused
 from handlers.connections import AddrInfo as AddrInfo
 from handlers.connections import SocketJudge as SocketJudge
 from handlers.links import loose_url, origin_of, parse_url
+from handlers.names import Resolver
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -170,7 +171,7 @@ class Http:
         self._judge_url = judge_url
         self._trusted = frozenset(origin(url) for url in trusted_origins)
         self._limit = limit
-        self._resolver = resolver
+        self._resolver = resolver or Resolver()
         self._ssl: ssl.SSLContext | bool = True
         if ca_file is not None:
             self._ssl = ssl.create_default_context()
@@ -277,6 +278,7 @@ class Http:
         self._closed = True
         for session in self._sessions.values():
             await session.close()
+        await self._resolver.close()
 
     async def _send(
         self,

@@ -36,7 +36,7 @@ def _pattern(value: str) -> str:
 def _headers(value: dict[str, str]) -> dict[str, str]:
     for name, text in value.items():
         lower = name.lower()
-        if not _TOKEN.match(name):
+        if not _TOKEN.fullmatch(name):
             raise ValueError(f"{name!r} is not a header name")
         if lower in _RESERVED_HEADERS or lower.startswith("webhook-"):
             raise ValueError(f"{name} may not be set")

@@ -32,9 +32,7 @@ class Event:
     type: EventType
     payload: str
     created_at: int
-    channels: tuple[str, ...] = ()
     job: int | None = None
-    about_endpoint: int | None = None  # an endpoint never hears of itself
 
 
 def rfc3339(at: int) -> str:

@@ -1,5 +1,6 @@
 """The job: a user's request to run one operation, and what became of it."""
 
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -8,6 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, mo
 
 from schemas import ids
 from schemas.asset import ImageInfo, StoredFile
+
+MAX_PARAMS_BYTES = 32 * 1024
 
 
 class JobState(StrEnum):
@@ -104,6 +107,16 @@ Channel = Annotated[str, Field(min_length=1, max_length=128)]
 JobEvent = Literal["job.queued", "job.submitted", "job.progressed", "job.succeeded", "job.failed", "job.canceled"]
 
 
+def _small(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    # They stand in every event of the job.
+    if len(json.dumps(value)) > MAX_PARAMS_BYTES:
+        raise ValueError(f"must not be larger than {MAX_PARAMS_BYTES} bytes as JSON")
+    return value
+
+
+Params = Annotated[dict[str, JsonValue], AfterValidator(_small)]
+
+
 class JobRequest(BaseModel):
     """The body of `POST /v1/jobs`. Inputs may also come as file parts of a multipart request."""
 
@@ -111,8 +124,8 @@ class JobRequest(BaseModel):
 
     operation: str = Field(pattern=r"^[a-z0-9_]+/[A-Za-z0-9_\-]+$", examples=["vanceai/enlarge3"])
     inputs: dict[str, JobInput] = Field(default_factory=dict, max_length=8)
-    params: dict[str, JsonValue] = Field(default_factory=dict, description="By the vendor's own names.")
-    extra: dict[str, JsonValue] = Field(default_factory=dict, description="Raw params, passed through unchecked.")
+    params: Params = Field(default_factory=dict, description="By the vendor's own names.")
+    extra: Params = Field(default_factory=dict, description="Raw params, passed through unchecked.")
     metadata: dict[MetadataKey, Annotated[str, Field(max_length=500)]] = Field(default_factory=dict, max_length=50)
     channels: list[Channel] = Field(default_factory=list, max_length=10)
     webhook: HttpUrl | None = Field(None, description="A URL for this job's events only.")
@@ -138,6 +151,7 @@ class Job:
     request: JobRequest
     progress: int | None
     tries: int
+    faults: int
     submissions: int
     submission: int | None  # the row of the current one
     vendor_task_id: str | None

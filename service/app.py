@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from handlers.destinations.webhook import Webhook
+from schemas import ids
 from service import accounts
 from service.clock import Clock, SystemClock
 from service.config import Settings
@@ -23,9 +24,10 @@ from service.pipeline.deliver import Deliver
 from service.pipeline.stage import Sources
 from service.security import keys as security_keys
 from service.security.egress import Guard
+from service.security.keys import Role
 from service.security.links import AssetLinks
 from service.security.vault import Vault, WrongKey, key_file
-from service.store import meta, nodes, projects
+from service.store import keys, meta, nodes, projects
 from service.store.database import Database, Tx
 from service.store.files import FileStore
 from service.store.migrate import migrate
@@ -42,7 +44,7 @@ _FOR_EVER = 2**63 - 1
 
 @dataclass
 class Wirephoto:
-    """A running service without its HTTP server. `api_key` is set where a first key was made just now."""
+    """A running service without its HTTP server. `made_key` is set where a first key was made just now."""
 
     settings: Settings
     core: Core
@@ -71,10 +73,12 @@ async def running(
     clock: Clock | None = None,
     database: Database | None = None,
     jitter: random.Random | None = None,
+    show_key: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Wirephoto]:
     """The service, from its store to its workers. Raises Locked, WrongKey, MigrationError.
 
-    `database`: an open one in place of the SQLite file in the data folder; it is not closed here.
+    `database`: an open one in place of the SQLite file in the data folder; it is not closed here. `show_key` is told
+    the first admin key where one has to be made up, before it is stored: a crash between must not lock everybody out.
     """
     clock = clock or SystemClock()
     rng = jitter or random.SystemRandom()
@@ -99,7 +103,6 @@ async def running(
             files=FileStore(settings.data_dir / "assets"),
             asset_retention_ms=round(settings.asset_retention_days * 24 * retry.HOUR),
         )
-        made_key = await _first_project(core, settings)
         guard = Guard(settings.networks)
         vendors = await accounts.open_all(settings, core.db, clock, stack)
         delivery_http = accounts.http(stack, settings, guard)
@@ -136,6 +139,7 @@ async def running(
                 **{f"{step} {vendor}": worker for (step, vendor), worker in workers.items()},
             },
         )
+        made_key = await _admin_key(core, settings, show_key)
         everyone = [scan, heart, *workers.values()]
         for worker in everyone:
             worker.start()
@@ -166,11 +170,29 @@ async def _join(tx: Tx, now: int) -> int:
     return node
 
 
-async def _first_project(core: Core, settings: Settings) -> str | None:
-    """Make the first project; the key that was made up for it, to be shown once."""
-    if await core.db.read(projects.first) is not None:
-        return None
-    given = settings.api_key
-    key = security_keys.new_key() if given is None else given.get_secret_value()
-    await core.db.write(add_project, core, "default", key, "first key")
-    return key if given is None else None
+async def _admin_key(core: Core, settings: Settings, show_key: Callable[[str], None]) -> str | None:
+    """Make the first project with its first key; the key that was made up for it, if it was.
+
+    A key in the settings that the store has never seen becomes an admin key of the first project: who can set it owns
+    the installation anyway, and so a lost key is no lost installation. A revoked one stays revoked.
+    """
+    project = await core.db.read(projects.first)
+    given = None if settings.api_key is None else settings.api_key.get_secret_value()
+    if project is None:
+        key = given or security_keys.new_key()
+        if given is None:
+            show_key(key)
+        await core.db.write(add_project, core, "default", key, "first key")
+        return None if given else key
+    if given is not None and await core.db.write(_add_if_new, core, project, given):
+        log.warning("api_key.added", reason="the key in the settings was new")
+    return None
+
+
+async def _add_if_new(tx: Tx, core: Core, project: int, key: str) -> bool:
+    key_hash = security_keys.hash_of(key)
+    if await keys.exists(tx, key_hash):
+        return False
+    now = core.clock.now()
+    await keys.add(tx, project, ids.new_id("key", now), Role.ADMIN, "from the settings", key_hash, now)
+    return True

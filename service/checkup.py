@@ -131,7 +131,7 @@ async def _store_and_key(settings: Settings, *, up: bool | None) -> list[Finding
     store = Sqlite(path)
     try:
         await store.open()
-        known = await store.read(meta.get, "key_fingerprint")
+        known = frozenset((await store.read(meta.get, "key_fingerprint") or "").split())
     except Locked:
         if up:
             return [_ok("store", "in use by the Wirephoto that is up"), key]
@@ -161,16 +161,14 @@ def _key(settings: Settings) -> tuple[Vault | None, Finding]:
     return vault, _ok(about, f"fingerprint {vault.fingerprint}")
 
 
-def _fits(vault: Vault | None, known: str | None, key: Finding) -> Finding:
-    if known is None or key.level is Level.FAULT:
+def _fits(vault: Vault | None, known: frozenset[str], key: Finding) -> Finding:
+    """Whether the keys given open all that the store's secrets were ever sealed with."""
+    missing = known - (frozenset() if vault is None else vault.fingerprints)
+    if key.level is Level.FAULT or not missing:
         return key
-    missing = ", ".join(sorted(set(known.split()) - (vault.fingerprints if vault is not None else frozenset())))
-    mend = f"give the key with the fingerprint {missing} as {PREFIX}SECRET_KEY, or list it in {PREFIX}SECRET_KEYS_OLD"
-    if vault is None:
-        return _fault(key.about, "is gone, but the store's secrets were sealed with it", mend)
-    if missing:
-        return _fault(key.about, f"its fingerprint {vault.fingerprint} is not the store's", mend)
-    return key
+    mend = f"give the missing one as {PREFIX}SECRET_KEY, or list it in {PREFIX}SECRET_KEYS_OLD"
+    says = "none is given" if vault is None else f"{vault.fingerprint} is given"
+    return _fault(key.about, f"the store's secrets were sealed with {', '.join(sorted(missing))}; {says}", mend)
 
 
 def _vendors(settings: Settings) -> Iterator[Finding]:

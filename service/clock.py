@@ -9,6 +9,9 @@ class Clock(Protocol):
     def now(self) -> int:
         """Milliseconds since 1970, UTC."""
 
+    def monotonic(self) -> int:
+        """Milliseconds since some instant; never set back or forward, for what must not trust the wall clock."""
+
     async def wait(self, wake: asyncio.Event, until: int | None) -> bool:
         """Sleep until `wake` is set or `until` (milliseconds; None: for ever) has come. True if woken."""
 
@@ -20,6 +23,9 @@ class SystemClock:
 
     def now(self) -> int:
         return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> int:
+        return time.monotonic_ns() // 1_000_000
 
     async def wait(self, wake: asyncio.Event, until: int | None) -> bool:
         if until is None:

@@ -26,6 +26,7 @@ from pydantic_settings import (
 from handlers.vendors.contract import Pace, Window
 
 PREFIX = "WIREPHOTO_"
+SHORTEST_SECRET_KEY = 32
 DEFAULT_FILE = Path("wirephoto.toml")
 
 
@@ -147,6 +148,22 @@ class Settings(BaseSettings):
                 ipaddress.ip_network(text)
             except ValueError:
                 raise ValueError(f"entry {number} is no network such as 10.0.0.0/8 or fd00::/8") from None
+        return value
+
+    @field_validator("api_key")
+    @classmethod
+    def _api_key(cls, value: SecretStr | None) -> SecretStr | None:
+        # Any other could never be sent as a key.
+        if value is not None and not re.fullmatch(r"wp_[A-Za-z0-9_\-]{20,190}", value.get_secret_value()):
+            raise ValueError("must be wp_ and 20 to 190 letters, digits, - or _")
+        return value
+
+    @field_validator("secret_key", "secret_keys_old")
+    @classmethod
+    def _long_keys(cls, value: SecretStr | list[SecretStr] | None) -> SecretStr | list[SecretStr] | None:
+        given = value if isinstance(value, list) else [] if value is None else [value]
+        if any(len(key.get_secret_value()) < SHORTEST_SECRET_KEY for key in given):
+            raise ValueError(f"must have at least {SHORTEST_SECRET_KEY} characters")
         return value
 
     @field_validator("public_url")

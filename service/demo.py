@@ -27,7 +27,7 @@ from handlers.standardwebhooks import InvalidSignature
 from schemas.event import EventType
 from service.client import Client, Damaged, Json, ProblemAnswer, Unreachable
 from service.commands import saving
-from service.commands.shared import console, explain
+from service.commands.shared import console, explain, faults
 from service.config import PREFIX
 from service.security.keys import new_key
 
@@ -167,7 +167,8 @@ class Demo:
             if failure is None and code != 0:
                 failure = DemoFailed(f"the service ended with exit code {code}")
             if failure is not None:
-                self._out.print(f"The demo failed: {explain(failure)}", style="bold red", markup=False)
+                why = "\n  ".join([explain(failure), *faults(failure)])
+                self._out.print(f"The demo failed: {why}", style="bold red", markup=False)
                 self._out.print(f"The service's last log lines:\n{child.tail}", markup=False, soft_wrap=True)
         return failure is None
 
@@ -236,7 +237,7 @@ class Demo:
         await saving.save(client, job["outputs"], paths, signed_links=True)
         via = ", ".join(sorted({heard["via"] for heard in job["callbacks"]}))
         return [
-            (str(path), f"{entry['bytes']:,}", f"{entry['width']} × {entry['height']}", shot.operation, via)
+            (path.name, f"{entry['bytes']:,}", f"{entry['width']} × {entry['height']}", job["vendor"], via)
             for entry, path in zip(job["outputs"], paths, strict=True)
         ]
 

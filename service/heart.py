@@ -47,6 +47,8 @@ class Heart:
                 await core.db.write(nodes.take_over, core.node, now, silent_since=now - DEAD_AFTER_MS)
             except StoreUnavailable as error:
                 log.warning("node.no_heartbeat", error=str(error))
+            except Exception:
+                log.exception("node.heart_fault")
 
     async def _sweep(self) -> None:
         core = self._core

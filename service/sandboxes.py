@@ -1,5 +1,6 @@
 """All vendors' stand-ins together: behind `serve --sandbox`, `wirephoto sandbox` and the demo."""
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from handlers.sandbox.picwish import PicWishSandbox
 from handlers.sandbox.server import Sandbox
 from handlers.sandbox.vanceai import VanceAISandbox
 
-MAKE: Mapping[str, Callable[[], Sandbox[Any, Any]]] = {"vanceai": VanceAISandbox, "picwish": PicWishSandbox}
+MAKE: Mapping[str, Callable[..., Sandbox[Any, Any]]] = {"vanceai": VanceAISandbox, "picwish": PicWishSandbox}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ class Sandboxes:
         async with AsyncExitStack() as stack:
             vendors = {}
             for name, make in MAKE.items():
-                sandbox = make()
+                # Task ids follow from the seed: a service that outlives its sandboxes must not see one twice.
+                sandbox = make(seed=time.time_ns())
                 await sandbox.start(host, wanted.get(name, 0))
                 stack.push_async_callback(sandbox.stop)
                 vendors[name] = SandboxVendor(sandbox.base_url, sandbox.key)

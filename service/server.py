@@ -74,7 +74,7 @@ async def serve(settings: Settings, *, sandbox: bool = False) -> None:
         settings = settings.model_copy(update={"port": sock.getsockname()[1]})
         if sandbox:
             settings = await with_sandboxes(settings, stack)
-        wirephoto = await stack.enter_async_context(running(settings))
+        wirephoto = await stack.enter_async_context(running(settings, show_key=_show_key))
         await stack.enter_async_context(serving(wirephoto, sock))
         _greet(wirephoto, sandbox=sandbox)
         await stop.wait()
@@ -104,12 +104,15 @@ async def with_sandboxes(settings: Settings, stack: AsyncExitStack) -> Settings:
     )
 
 
+def _show_key(key: str) -> None:
+    sys.stdout.write(f"API key, shown only now: {key}\n")
+    sys.stdout.flush()
+
+
 def _greet(wirephoto: Wirephoto, *, sandbox: bool) -> None:
-    """On standard output, for people: where it is, its first key once, and what to try."""
+    """On standard output, for people: where it is, and what to try."""
     url = wirephoto.settings.link_base
     lines = [f"Wirephoto is ready on {url}  (API: {url}/docs)"]
-    if wirephoto.made_key is not None:
-        lines.append(f"API key, shown only now: {wirephoto.made_key}")
     if sandbox:
         lines += [
             "The vendors are sandboxes on this machine. Try:",

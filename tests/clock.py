@@ -18,6 +18,9 @@ class ManualClock:
     def now(self) -> int:
         return self._now
 
+    def monotonic(self) -> int:
+        return self._now
+
     async def wait(self, wake: asyncio.Event, until: int | None) -> bool:
         if until is None:
             await wake.wait()

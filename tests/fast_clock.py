@@ -23,6 +23,9 @@ class FastClock:
     def now(self) -> int:
         return int(self.seconds() * 1000)
 
+    def monotonic(self) -> int:
+        return self.now()
+
     def jump(self, seconds: float) -> None:
         """Let time pass in an instant; who sleeps wakes if its hour has come."""
         self._skipped += seconds

@@ -45,9 +45,12 @@ class Work:
 
 
 class Turn(Protocol):
-    """Waits until one more request keeps every rate window of the account, and counts it before it is sent."""
+    """Waits until one more request keeps every rate window of the account, and counts it before it is sent.
 
-    def __call__(self, purpose: str) -> AbstractAsyncContextManager[None]: ...
+    `blocks`: the answer comes only when the picture is done, long after the vendor has counted the request.
+    """
+
+    def __call__(self, purpose: str, *, blocks: bool = False) -> AbstractAsyncContextManager[None]: ...
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,10 @@ class Pace:
     max_concurrent: int = 16
 
 
+# What Wirephoto takes as one result.
+MAX_RESULT_BYTES = 256 * 1024 * 1024
+
+
 class Accepted(StrEnum):
     """Whether the vendor took the paid call in, when it ended in an error."""
 
@@ -151,6 +158,7 @@ class Vendor(ABC):
     operations: Mapping[str, Operation]  # by name, without the vendor
     pace: Pace
     announces = False  # can it call us back?
+    charges_at_download = False  # is the price due with the first fetch, and not with the work?
     resubmits_free = False  # does a second submit of the same `Prepared` cost nothing more?
 
     @abstractmethod

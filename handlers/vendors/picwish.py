@@ -14,6 +14,7 @@ from urllib.parse import quote
 from handlers.http import Answer, Part, Stream
 from handlers.vendors import reading
 from handlers.vendors.contract import (
+    MAX_RESULT_BYTES,
     Accepted,
     Account,
     InputLink,
@@ -153,9 +154,10 @@ class PicWish(Vendor):
             parts.append(Part("image_url", image.url))
         else:
             parts.append(Part("image_file", image.path, filename=image.filename, content_type=image.content_type))
-        seconds = self.pace.blocking_call if fields.get("sync") == "1" else self.pace.call
+        blocks = fields.get("sync") == "1"
+        seconds = self.pace.blocking_call if blocks else self.pace.call
         url = _url(account, work.operation.name)
-        async with account.turn("submit"):
+        async with account.turn("submit", blocks=blocks):
             with reading.told_apart(paid=True):
                 answer = await account.http.request(
                     "POST", url, headers=_key(account), parts=parts, deadline=seconds, cut=True
@@ -209,7 +211,7 @@ class PicWish(Vendor):
             "GET",
             str(source["url"]),
             deadline=DOWNLOAD_SECONDS,
-            max_bytes=reading.MAX_RESULT_BYTES,
+            max_bytes=MAX_RESULT_BYTES,
             redirects=REDIRECTS,
         )
         async with reading.result(opening, _refuse_result) as stream:

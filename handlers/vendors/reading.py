@@ -19,8 +19,6 @@ from handlers.vendors.contract import Accepted, VendorError
 from schemas.callback import Callback, Via
 from schemas.job import ErrorClass
 
-MAX_RESULT_BYTES = 256 * 1024 * 1024
-
 # Decoders that neither fail nor work for long on foreign bytes; others (idna, unicode_escape, …) do.
 _CHARSETS = frozenset(
     {"utf-8", "utf-16", "utf-32", "us-ascii", "iso-8859-1", "windows-1252", "gbk", "gb2312", "gb18030", "big5"}
@@ -29,6 +27,7 @@ _CHARSET = re.compile(r"charset\s*=\s*\"?([\w.-]+)", re.IGNORECASE)
 _MOST_FIELDS = 1000
 _MOST_DEPTH = 6
 _LONGEST_ID = 512
+_LONGEST_TYPE = 200
 _LONGEST_LINK = 8192
 _LONGEST_MESSAGE = 500
 _LONGEST_WORDS = 64 * 1024
@@ -122,6 +121,10 @@ def told_apart(*, paid: bool = False) -> Iterator[None]:
         meaning = _BY_KIND.get(error.kind, _SERVER)
         accepted = Accepted.UNKNOWN if paid and error.sent else Accepted.NO
         raise refused(meaning, error.kind, str(error), {}, accepted) from error
+    except OSError as error:
+        # Raised while the request was being made up: a picture of ours can't be read. Nothing was sent.
+        message = f"the picture can't be read here: {error.strerror}"
+        raise VendorError(message, code="unreadable_input", accepted=Accepted.NO) from error
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
@@ -140,7 +143,9 @@ def redacted_bytes(body: bytes, secrets: Iterable[str]) -> bytes:
 def callback(via: Via, answer: Answer, secrets: Sequence[str]) -> Callback:
     """What was answered, byte for byte but for our own secrets: it is kept."""
     body = redacted_bytes(answer.body, secrets)
-    return Callback(via, body, answer.headers.get("Content-Type", ""), answer.status)
+    # A header may hold any byte, and the store takes none of the odd ones.
+    content_type = answer.headers.get("Content-Type", "")[:_LONGEST_TYPE].encode("ascii", "replace").decode()
+    return Callback(via, body, content_type, answer.status)
 
 
 # -- words -------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 from handlers.http import Answer, Part, Stream
 from handlers.vendors import reading
 from handlers.vendors.contract import (
+    MAX_RESULT_BYTES,
     Accepted,
     Account,
     InputFile,
@@ -186,6 +187,7 @@ class VanceAI(Vendor):
     name = "vanceai"
     operations: Mapping[str, Operation] = {name: _operation(name, feature) for name, feature in FEATURES.items()}
     announces = True
+    charges_at_download = True
     resubmits_free = True
 
     def __init__(self, pace: Pace | None = None) -> None:
@@ -212,7 +214,9 @@ class VanceAI(Vendor):
         # Without a webhook this call blocks until the picture is done. A made-up webhook would spare the wait, and
         # tell a stranger of the job.
         seconds = self.pace.blocking_call if reply_to is None else self.pace.call
-        answer = await self._post(account, "submit", "transform", seconds, form=form, paid=True)
+        answer = await self._post(
+            account, "submit", "transform", seconds, form=form, paid=True, blocks=reply_to is None
+        )
         secrets = _secrets(account, reply_to)
         trans_id = reading.identifier(_data(answer, "transform", secrets, paid=True).get("trans_id"))
         reply = reading.callback(Via.REPLY, answer, secrets)
@@ -271,7 +275,7 @@ class VanceAI(Vendor):
                 _url(account, "download"),
                 form=_signed(account, [("trans_id", str(source["trans_id"]))]),
                 deadline=DOWNLOAD_SECONDS,
-                max_bytes=reading.MAX_RESULT_BYTES,
+                max_bytes=MAX_RESULT_BYTES,
             )
             async with reading.result(opening, refuse) as stream:
                 yield stream
@@ -286,10 +290,11 @@ class VanceAI(Vendor):
         form: Sequence[tuple[str, str]] | None = None,
         parts: Sequence[Part] | None = None,
         paid: bool = False,
+        blocks: bool = False,
     ) -> Answer:
         fields = None if form is None else _signed(account, form)
         url = _url(account, endpoint)
-        async with account.turn(purpose):
+        async with account.turn(purpose, blocks=blocks):
             with reading.told_apart(paid=paid):
                 # `cut`: an overlong error page is an unreadable answer, not a broken exchange.
                 return await account.http.request("POST", url, form=fields, parts=parts, deadline=seconds, cut=True)

@@ -41,14 +41,15 @@ class Server:
         async with Client(self.url, self.key) as client:
             return await work(client)
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: Exception, about: str = "") -> None:
+        """Tell what went wrong; `about` is the picture, where there are several."""
         if self.json:
             told = error.as_json() if isinstance(error, ProblemAnswer) else {"detail": explain(error)}
-            click.echo(json.dumps(told, ensure_ascii=False), err=True)
+            click.echo(json.dumps({**told, "about": about} if about else told, ensure_ascii=False), err=True)
             return
-        click.echo(f"Error: {explain(error)}", err=True)
-        for fault in error.errors if isinstance(error, ProblemAnswer) else ():
-            click.echo(f"  {fault.get('field')}: {fault.get('reason')}", err=True)
+        click.echo(f"Error: {about}: {explain(error)}" if about else f"Error: {explain(error)}", err=True)
+        for line in faults(error):
+            click.echo(f"  {line}", err=True)
 
     def show(self, value: Any, for_people: Callable[[], None]) -> None:
         """JSON on one line for machines, else whatever is for people."""
@@ -56,6 +57,12 @@ class Server:
             click.echo(json.dumps(value, ensure_ascii=False))
         else:
             for_people()
+
+
+def faults(error: Exception) -> list[str]:
+    """Each faulty field with its reason, where the server named any."""
+    named = error.errors if isinstance(error, ProblemAnswer) else ()
+    return [f"{fault.get('field')}: {fault.get('reason')}" for fault in named]
 
 
 def explain(error: Exception) -> str:

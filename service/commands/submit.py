@@ -3,8 +3,9 @@
 import asyncio
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -148,6 +149,7 @@ class Batch:
         where = console(err=True)
         # A bar is for eyes; without a terminal the server holds its answer, which is sooner than any asking.
         self._watched = where.is_terminal and not server.json
+        self._untold: list[Callable[[], None]] = []
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -162,7 +164,16 @@ class Batch:
     async def run(self, client: Client, orders: Sequence[Order]) -> bool:
         with self._progress:
             done = await asyncio.gather(*(self._one(client, order) for order in orders))
+        for tell in self._untold:
+            tell()
         return all(done)
+
+    def _tell(self, tell: Callable[[], None]) -> None:
+        """Now; or where bars are on the screen, once they are gone: a line between them would garble both."""
+        if self._watched:
+            self._untold.append(tell)
+        else:
+            tell()
 
     async def _one(self, client: Client, order: Order) -> bool:
         async with self._turn:
@@ -170,7 +181,7 @@ class Batch:
             try:
                 return await self._through(client, order, bar)
             except (ProblemAnswer, Unreachable, Damaged, OSError) as error:
-                self._server.fail(error)
+                self._tell(partial(self._server.fail, error, "" if self._single else order.stem))
                 return False
             finally:
                 self._progress.remove_task(bar)
@@ -190,7 +201,8 @@ class Batch:
             self._progress.reset(bar, total=100)
             job = await client.wait(job, lambda heard: self._show(bar, heard))
         saved = await self._save(client, order, job) if ended(job) else []
-        self._server.show({**job, "saved": [str(path) for path in saved]}, lambda: _tell(job, saved))
+        told = {**job, "saved": [str(path) for path in saved]}
+        self._tell(lambda: self._server.show(told, lambda: _describe(job, saved)))
         return not self._wait or job["state"] == "succeeded"
 
     def _show(self, bar: TaskID, job: Json) -> None:
@@ -210,7 +222,7 @@ class Batch:
         return paths
 
 
-def _tell(job: Json, saved: Sequence[Path]) -> None:
+def _describe(job: Json, saved: Sequence[Path]) -> None:
     click.echo(f"{job['id']} {job['state']}")
     if job["error"] is not None:
         click.echo(f"Error: {job['error']['class']}/{job['error']['code']}: {job['error']['message']}", err=True)

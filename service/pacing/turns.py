@@ -3,12 +3,12 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from service.clock import Clock
-from service.pacing.windows import Sent, Windows
+from service.pacing.windows import COUNTED_WITHIN_MS, Sent, Windows
 from service.store import vendor_requests
-from service.store.database import Database
+from service.store.database import Database, StoreUnavailable
 
 
 class Turns:
@@ -21,6 +21,8 @@ class Turns:
         self._windows = windows
         self._queue = asyncio.Lock()
         self._changed = asyncio.Event()
+        self._finishing: set[asyncio.Task[None]] = set()
+        self._forget_after_ms = COUNTED_WITHIN_MS + windows.longest_ms
 
     async def load(self) -> None:
         """Take up what was counted before a restart; what was under way then has ended by now."""
@@ -29,36 +31,45 @@ class Turns:
         now = self._clock.now()
         since = now - self._windows.longest_ms
         earlier = await self._db.read(vendor_requests.since, self._vendor, since)
-        self._windows.sent = deque(
-            Sent(started, finished if finished is not None else now) for started, finished in earlier
-        )
+        # The store has times of the wall clock, which may have been set meanwhile: nothing lies in the future.
+        offset = self._clock.monotonic() - now
+        ends = (now if finished is None else min(finished, now) for _, finished in earlier)
+        self._windows.sent = deque(Sent(end + offset, end + offset) for end in ends)
 
     @asynccontextmanager
-    async def __call__(self, purpose: str) -> AsyncIterator[None]:  # noqa: ARG002 - all purposes have one queue
+    async def __call__(self, purpose: str, *, blocks: bool = False) -> AsyncIterator[None]:  # noqa: ARG002 - all purposes have one queue
         if not self._windows.limits:
             yield
             return
-        entry, row = await self._take()
+        entry, row = await self._take(blocks)
         try:
             yield
         finally:
-            entry.finished_at = self._clock.now()
+            entry.finished_at = self._clock.monotonic()
             self._changed.set()
-            # Only for the next start: were it lost, the request would count as ended at that start.
-            await asyncio.shield(self._db.write(vendor_requests.finish, row, entry.finished_at))
+            # Beside the way: nobody's answer waits for it, or is lost with it.
+            task = asyncio.create_task(self._finish(row, self._clock.now()))
+            self._finishing.add(task)
+            task.add_done_callback(self._finishing.discard)
 
-    async def _take(self) -> tuple[Sent, int]:
+    async def _finish(self, row: int, now: int) -> None:
+        """Only for the next start: were it lost, the request would count as ended at that start."""
+        with suppress(StoreUnavailable):
+            await self._db.write(vendor_requests.finish, row, now)
+
+    async def _take(self, blocks: bool) -> tuple[Sent, int]:
         async with self._queue:
             while True:
                 self._changed.clear()
-                now = self._clock.now()
+                now = self._clock.monotonic()
                 free_at = self._windows.free_at(now)
                 if free_at <= now:
                     break
-                await self._clock.wait(self._changed, free_at)
-            entry = self._windows.send(now)
+                await self._clock.wait(self._changed, self._clock.now() + free_at - now)
+            entry = self._windows.send(now, blocks=blocks)
             try:
-                row = await self._db.write(vendor_requests.start, self._vendor, now, now - 2 * self._windows.longest_ms)
+                at = self._clock.now()
+                row = await self._db.write(vendor_requests.start, self._vendor, at, at - self._forget_after_ms)
             except BaseException:
                 # Never sent, so never counted.
                 entry.finished_at = now - self._windows.longest_ms

@@ -2,7 +2,8 @@
 
 A request is counted from before it is sent until its answer is here plus the window's length: the vendor counted it
 at some instant between, so no delay on the way can make the vendor see more than we count. A call that blocks for
-minutes until a picture is done is taken to have been counted COUNTED_WITHIN_MS after it was sent.
+minutes until a picture is done would stop all others; it is taken to have been counted BLOCKING_COUNTED_WITHIN_MS
+after it was begun. Times are those of a clock that is never set.
 """
 
 import math
@@ -12,8 +13,10 @@ from dataclasses import dataclass, field
 
 from handlers.vendors.contract import Window
 
-# A vendor counts a request when it arrives, not when it has done the work.
-COUNTED_WITHIN_MS = 10_000
+# A vendor counts a request when it has arrived, its upload included, and not when it has done the work.
+BLOCKING_COUNTED_WITHIN_MS = 30_000
+# Longer than any request's deadline: what has no answer by then never will have one.
+COUNTED_WITHIN_MS = 600_000
 
 
 @dataclass(slots=True)
@@ -22,11 +25,12 @@ class Sent:
 
     started_at: int
     finished_at: int | None = None
+    blocks: bool = False
 
     @property
     def counted_by(self) -> int:
         """The latest instant at which the vendor may have counted it."""
-        latest = self.started_at + COUNTED_WITHIN_MS
+        latest = self.started_at + (BLOCKING_COUNTED_WITHIN_MS if self.blocks else COUNTED_WITHIN_MS)
         return latest if self.finished_at is None else min(self.finished_at, latest)
 
 
@@ -52,8 +56,8 @@ class Windows:
                 earliest = max(earliest, ends[excess - 1])
         return earliest
 
-    def send(self, now: int) -> Sent:
-        entry = Sent(now)
+    def send(self, now: int, *, blocks: bool = False) -> Sent:
+        entry = Sent(now, blocks=blocks)
         self.sent.append(entry)
         return entry
 

@@ -10,7 +10,7 @@
 8. `deliver`   delivery → attempt
 9. `retry`     pure: when, if ever, next
 
-Beside the way: `core` is what every step is handed, `worker` the loop that runs one, `crew` who
-works on what, `announce` turns a change into
-an event and its deliveries, `shown` gives each noun its one JSON form, `cancel` ends a job early.
+Beside the way: `core` is what every step is handed, `worker` the loop that runs one, `crew` says who works on what,
+`announce` turns a change into an event and its deliveries, `shown` gives each noun its one JSON form, `cancel` ends a
+job early.
 """

@@ -13,8 +13,8 @@ async def job_event(tx: Tx, core: Core, job: Job, event_type: EventType, now: in
     """Write the event about `job` as it is now, and owe it to all who subscribed."""
     data = await shown.job(tx, job, core.links)
     channels = tuple(job.request.channels)
-    event = await events.add(tx, job.project, event_type, data, now, job=job.row, channels=channels)
-    return Announced(event, await deliveries.fan_out(tx, event, core.node))
+    event = await events.add(tx, job.project, event_type, data, now, job=job.row)
+    return Announced(event, await deliveries.fan_out(tx, event, core.node, channels=channels))
 
 
 async def fail_job(

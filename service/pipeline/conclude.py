@@ -11,7 +11,7 @@ import structlog
 from handlers.vendors.contract import Prepared, Task
 from schemas.callback import Update, UpdateState
 from schemas.job import Charged, Failure, Job, JobState
-from service.pipeline import announce
+from service.pipeline import announce, poll
 from service.pipeline.core import Announced, Core
 from service.store import callbacks, jobs, results, submissions
 from service.store.callbacks import StoredCallback
@@ -32,6 +32,7 @@ class Conclude:
         log.info("job.concluded", job=job.id, vendor=job.vendor, failed=ended)
         self._core.wake(jobs.Step.FETCH, job.vendor)
         self._core.wake(jobs.Step.SUBMIT, job.vendor)
+        self._core.wake(poll.STEP, job.vendor)
 
 
 async def conclude(tx: Tx, core: Core, job: Job, contracted: Contracted, now: int) -> Announced | None:
@@ -43,7 +44,7 @@ async def conclude(tx: Tx, core: Core, job: Job, contracted: Contracted, now: in
         submission = await submissions.get(tx, stored.submission)
         update = _read(stored, submission, contracted)
         await callbacks.read(tx, stored.row, update.state, now)
-        await callbacks.read_rest(tx, submission.row, update.state, stored.received_at, now)
+        await callbacks.read_hints(tx, submission.row, update.state, stored.received_at, now)
         if not update.final:
             continue
         announced = await _end(tx, core, job, submission, _priced(update, job, contracted), now)

@@ -4,17 +4,24 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, TypeVar
+
+import structlog
 
 from schemas.delivery import Owed
 from schemas.event import Event
 from service.clock import Clock
 from service.security.links import AssetLinks
 from service.security.vault import Vault
-from service.store.database import Database, Tx
+from service.store.database import Database, StoreUnavailable, Tx
 from service.store.files import FileStore
 
+log = structlog.get_logger()
+
 P = ParamSpec("P")
+T = TypeVar("T")
+
+PAUSE_WITHOUT_STORE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +78,20 @@ class Core:
 
         False where the unit found nothing to do: somebody else was first.
         """
-        announced = await self.db.write(unit, *args, **kwargs)
+        announced = await self.insist(unit, *args, **kwargs)
         if announced is None:
             return False
         self.tell(announced)
         return True
+
+    async def insist(self, unit: Callable[Concatenate[Tx, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Write down what only we know, such as the answer to a paid call: while the store is away, wait for it."""
+        while True:
+            try:
+                return await self.db.write(unit, *args, **kwargs)
+            except StoreUnavailable as error:
+                log.warning("store.unavailable", error=str(error))
+                await self.clock.sleep(PAUSE_WITHOUT_STORE_SECONDS)
 
     def tell(self, announced: Announced) -> None:
         if announced.owed:

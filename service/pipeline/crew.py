@@ -17,12 +17,14 @@ from service.pipeline.stage import Sources, Stage
 from service.pipeline.submit import Submit
 from service.pipeline.worker import Worker
 from service.store import jobs, submissions
-from service.store.database import Tx
+from service.store.database import StoreUnavailable, Tx
 from service.store.jobs import Step
 from service.store.submissions import Submission
 from service.vendors import Contracted, Vendors
 
 WORK_AT_ONCE = 16
+STAGED_AT_ONCE = 64
+STAGED_AT_ONCE_PER_PROJECT = 8
 DELIVERIES_PER_CLAIM = 1_000
 MOST_FAULTS = 10
 
@@ -48,6 +50,7 @@ def crew(core: Core, vendors: Vendors, sources: Sources, reply_base: str | None)
             work=partial(_with, contracted, submit.run),
             broken=partial(_job_broken, core),
             limit=at_vendor,
+            grace=0.0 if contracted.vendor.resubmits_free else contracted.vendor.pace.call,
         )
         workers[POLL, contracted.name] = Worker[Submission](
             f"poll {contracted.name}",
@@ -55,7 +58,7 @@ def crew(core: Core, vendors: Vendors, sources: Sources, reply_base: str | None)
             claim=partial(poll.claim, contracted.name),
             next_due=partial(core.db.read, submissions.next_due, contracted.name),
             work=partial(_with, contracted, poll.run),
-            broken=partial(_submission_broken, core),
+            broken=poll.broken,
             limit=at_vendor,
         )
     return workers
@@ -82,7 +85,12 @@ def _job_worker(
     core: Core, step: Step, contracted: Contracted, run: Callable[[Job, Contracted], Awaitable[None]]
 ) -> Worker[Job]:
     async def claim(room: int) -> Sequence[Job]:
-        return await core.db.write(jobs.claim, step, contracted.name, core.node, core.clock.now(), room)
+        now = core.clock.now()
+        if step is Step.STAGE:
+            # A project's slow source URLs must not keep another's waiting until they die.
+            most = STAGED_AT_ONCE_PER_PROJECT
+            return await core.db.write(jobs.claim_fairly, step, contracted.name, core.node, now, room, most)
+        return await core.db.write(jobs.claim, step, contracted.name, core.node, now, room)
 
     return Worker[Job](
         f"{step} {contracted.name}",
@@ -91,24 +99,20 @@ def _job_worker(
         next_due=partial(core.db.read, jobs.next_due, step, contracted.name),
         work=partial(_with, contracted, run),
         broken=partial(_job_broken, core),
-        limit=WORK_AT_ONCE,
+        limit=STAGED_AT_ONCE if step is Step.STAGE else WORK_AT_ONCE,
     )
 
 
-async def _job_broken(core: Core, job: Job) -> None:
-    await core.commit(_try_later, core, job)
+async def _job_broken(core: Core, job: Job, fault: Exception) -> None:
+    # A store that was away for a while says nothing against the job.
+    await core.commit(_try_later, core, job, counted=not isinstance(fault, StoreUnavailable))
 
 
-async def _submission_broken(core: Core, submission: Submission) -> None:
-    due_at = core.clock.now() + retry.MINUTE
-    await core.db.write(submissions.release, submission.row, core.node, due_at, asked=True)
-
-
-async def _try_later(tx: Tx, core: Core, job: Job) -> Announced | None:
+async def _try_later(tx: Tx, core: Core, job: Job, *, counted: bool) -> Announced | None:
     """A fault of ours must not hold a job for ever: it is tried again, and then ended in plain words."""
     now = core.clock.now()
-    if job.tries + 1 < MOST_FAULTS:
-        await jobs.try_later(tx, job.row, core.node, now + retry.backoff(job.tries))
+    if not counted or job.faults + 1 < MOST_FAULTS:
+        await jobs.try_later(tx, job.row, core.node, now + retry.backoff(job.faults), counted=counted)
         return None
     failure = Failure(ErrorClass.UNKNOWN, "internal", "A fault in Wirephoto; it is in the log.", retryable=True)
     return await announce.fail_job(tx, core, job.row, failure, None, now)

@@ -7,6 +7,7 @@ holds up nobody else: a lane sends at most `max_in_flight` at once, and one at a
 
 import asyncio
 import json
+import resource
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -19,13 +20,18 @@ from schemas.endpoint import Endpoint, EndpointState, Target
 from schemas.event import EventType
 from service.pipeline import retry, shown
 from service.pipeline.core import Announced, Core
+from service.security.vault import Vault
 from service.store import deliveries, endpoints, events
 from service.store.database import StoreUnavailable, Tx
 
 log = structlog.get_logger()
 
 # Message bodies kept in memory for lanes; others are read again when their turn comes.
-MESSAGES_IN_MEMORY = 2_000
+MESSAGE_BYTES_IN_MEMORY = 16 * 1024 * 1024
+# Attempts under way at once, over all lanes, and never more than two fifths of the files that may be open.
+MOST_UNDER_WAY = 1024
+# What a lane may always have under way; above it only while less than half of the room is taken.
+FAIR_SHARE = 4
 # So many failures in a row, and the lane sends one at a time until something is delivered.
 FAILURES_BEFORE_CAUTION = 3
 PAUSE_AFTER_FAULT_SECONDS = 1.0
@@ -44,6 +50,7 @@ class Lane:
     target: Target | None = None
     changes: int = 0
     filling: asyncio.Task[None] | None = None
+    resting: bool = False
 
     @property
     def most(self) -> int:
@@ -63,7 +70,11 @@ class Deliver:
         self._jitter = jitter
         self._lanes: dict[int, Lane] = {}
         self._messages: OrderedDict[int, Message] = OrderedDict()
+        self._message_bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._crowded: OrderedDict[int, Lane] = OrderedDict()
+        self._under_way = 0
+        self._most_under_way = min(MOST_UNDER_WAY, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 2 // 5)
         self._stopping = False
         self.wake_scan: Callable[[], None] = lambda: None
 
@@ -90,7 +101,7 @@ class Deliver:
     async def send_on(self, owed: Owed) -> None:
         self.take([owed])
 
-    async def give_back(self, owed: Owed) -> None:
+    async def give_back(self, owed: Owed, fault: Exception) -> None:  # noqa: ARG002 - whatever it was, it was not the receiver
         await self._core.db.write(deliveries.let_go, owed.delivery, self._core.node, self._core.clock.now())
 
     async def next_due(self) -> int | None:
@@ -102,7 +113,13 @@ class Deliver:
         if lane is not None:
             lane.endpoint = lane.target = None
             lane.changes += 1
+            # What was known of the receiver may have been the old address's.
+            lane.failures = lane.not_before = 0
+            if lane.resting and lane.filling is not None:
+                lane.filling.cancel()
+                lane.filling, lane.resting = None, False
             self._pump(lane)
+            self._drop_if_idle(lane)
 
     @property
     def pending(self) -> int:
@@ -132,13 +149,23 @@ class Deliver:
             return
         while lane.waiting and lane.in_flight < lane.most:
             if lane.not_before > self._core.clock.now():
-                lane.filling = self._spawn(self._rest(lane))
+                lane.filling, lane.resting = self._spawn(self._rest(lane)), True
+                return
+            if not self._has_room(lane):
+                self._crowded[lane.row] = lane
                 return
             owed = lane.waiting.popleft()
             lane.in_flight += 1
+            self._under_way += 1
             assert lane.target is not None, "loaded together with the endpoint"
             # The target as it is now: the endpoint may be changed before the task runs.
             self._spawn(self._deliver(lane, owed, lane.target))
+
+    def _has_room(self, lane: Lane) -> bool:
+        """Attempts under way have one bound for all, for sockets are finite; the more there are, the fairer it is."""
+        if self._under_way >= self._most_under_way:
+            return False
+        return lane.in_flight < FAIR_SHARE or self._under_way < self._most_under_way // 2
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -149,7 +176,7 @@ class Deliver:
     async def _rest(self, lane: Lane) -> None:
         """The receiver asked us to slow down."""
         await self._core.clock.wait(asyncio.Event(), lane.not_before)
-        lane.filling = None
+        lane.filling, lane.resting = None, False
         self._pump(lane)
 
     async def _load(self, lane: Lane) -> None:
@@ -161,7 +188,7 @@ class Deliver:
                 if endpoint is None or endpoint.state is not EndpointState.ENABLED:
                     await self._core.db.write(_put_away, lane.row, gone=endpoint is None, now=self._core.clock.now())
                 else:
-                    target = self._target(endpoint)
+                    target = target_of(endpoint, self._core.vault)
                 if changes == lane.changes:
                     break
                 # Changed while we looked: what we saw may be the endpoint as it was before.
@@ -179,13 +206,6 @@ class Deliver:
             return
         lane.endpoint, lane.target = endpoint, target
         self._pump(lane)
-
-    def _target(self, endpoint: Endpoint) -> Target:
-        vault = self._core.vault
-        headers = json.loads(vault.open(endpoint.id, endpoint.sealed_headers))
-        return Target(
-            endpoint.id, endpoint.kind, endpoint.url, vault.open(endpoint.id, endpoint.sealed_secret), headers
-        )
 
     def _drop_if_idle(self, lane: Lane) -> None:
         # What a lane knows of a failing receiver is kept; a job's own webhook will hardly be needed again.
@@ -210,6 +230,10 @@ class Deliver:
             lane.waiting.append(owed)
         finally:
             lane.in_flight -= 1
+            self._under_way -= 1
+            # Who has waited for room goes first.
+            if self._crowded:
+                self._pump(self._crowded.popitem(last=False)[1])
             self._pump(lane)
             self._drop_if_idle(lane)
 
@@ -223,9 +247,13 @@ class Deliver:
         return message
 
     def _remember(self, event: int, message: Message) -> None:
+        if event in self._messages:
+            return
         self._messages[event] = message
-        while len(self._messages) > MESSAGES_IN_MEMORY:
-            self._messages.popitem(last=False)
+        self._message_bytes += len(message.body)
+        while self._message_bytes > MESSAGE_BYTES_IN_MEMORY:
+            _, oldest = self._messages.popitem(last=False)
+            self._message_bytes -= len(oldest.body)
 
     async def _record(self, lane: Lane, owed: Owed, endpoint_id: str, message: Message, attempt: Attempt) -> None:
         now = self._core.clock.now()
@@ -261,8 +289,15 @@ class Deliver:
         if attempt.outcome is Outcome.GONE:
             lane.waiting.clear()
             lane.endpoint = lane.target = None
+            lane.failures = 0
         if verdict.next_at is not None:
             self.wake_scan()
+
+
+def target_of(endpoint: Endpoint, vault: Vault) -> Target:
+    """The endpoint with its secrets open. Raises WrongKey."""
+    headers = json.loads(vault.open(endpoint.id, endpoint.sealed_headers))
+    return Target(endpoint.id, endpoint.kind, endpoint.url, vault.open(endpoint.id, endpoint.sealed_secret), headers)
 
 
 async def _put_away(tx: Tx, endpoint: int, *, gone: bool, now: int) -> None:
@@ -301,8 +336,8 @@ async def disable(tx: Tx, core: Core, endpoint: int, reason: str, now: int) -> l
         return []
     await deliveries.hold(tx, endpoint)
     data = shown.endpoint(disabled)
-    event = await events.add(tx, disabled.project, EventType.ENDPOINT_DISABLED, data, now, about_endpoint=disabled.row)
-    return [Announced(event, await deliveries.fan_out(tx, event, core.node))]
+    event = await events.add(tx, disabled.project, EventType.ENDPOINT_DISABLED, data, now)
+    return [Announced(event, await deliveries.fan_out(tx, event, core.node, about=disabled.row))]
 
 
 async def _exhausted(tx: Tx, core: Core, owed: Owed, now: int) -> Announced:
@@ -313,6 +348,5 @@ async def _exhausted(tx: Tx, core: Core, owed: Owed, now: int) -> Announced:
         EventType.DELIVERY_EXHAUSTED,
         shown.delivery(delivery),
         now,
-        about_endpoint=owed.endpoint,
     )
-    return Announced(event, await deliveries.fan_out(tx, event, core.node))
+    return Announced(event, await deliveries.fan_out(tx, event, core.node, about=owed.endpoint))

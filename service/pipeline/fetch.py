@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import structlog
 
 from handlers.http import TransportError
-from handlers.vendors.contract import VendorError
+from handlers.vendors.contract import MAX_RESULT_BYTES, VendorError
 from schemas import ids
 from schemas.asset import ImageInfo, StoredFile
 from schemas.event import EventType
@@ -24,7 +24,6 @@ from service.vendors import Contracted
 
 log = structlog.get_logger()
 
-MAX_RESULT_BYTES = 256 * 1024 * 1024
 # A vendor that hands out broken pictures is asked this often; one that can't be reached until its link dies.
 MOST_BROKEN = 5
 PATIENCE_MS = 24 * retry.HOUR
@@ -41,7 +40,7 @@ class Fetch:
                 if not await self._is_kept(result):
                     await self._keep(result, contracted)
         except VendorError as error:
-            await self._not_yet(job, waiting, error)
+            await self._not_yet(job, contracted, waiting, error)
             return
         finished = await self._core.commit(finish_job, self._core, job, self._core.clock.now())
         if finished:
@@ -77,15 +76,17 @@ class Fetch:
             # A full disk is not the vendor's fault, but like a vendor that is away it may pass before the link dies.
             raise VendorError(f"the result can't be kept: {error.strerror}", ErrorClass.VENDOR, "disk") from error
 
-    async def _not_yet(self, job: Job, waiting: Sequence[Result], error: VendorError) -> None:
+    async def _not_yet(self, job: Job, contracted: Contracted, waiting: Sequence[Result], error: VendorError) -> None:
         now = self._core.clock.now()
         ends = [result.dies_at for result in waiting if result.dies_at is not None]
         until = min(ends, default=now + PATIENCE_MS if job.tries == 0 else (job.submitted_at or now) + PATIENCE_MS)
         broken = error.code == _BROKEN and job.tries + 1 >= MOST_BROKEN
         wait = max(retry.backoff(job.tries), round((error.retry_after or 0) * 1000))
         if error.permanent or broken or now + wait >= until:
+            # What is charged at the download may not have been; what was charged before stays so.
+            charged = Charged.UNKNOWN if contracted.vendor.charges_at_download else None
             failure = Failure(ErrorClass.VENDOR, "result_unavailable", f"{error.code}: {error.message}", retryable=True)
-            await self._core.commit(announce.fail_job, self._core, job.row, failure, Charged.UNKNOWN, now)
+            await self._core.commit(announce.fail_job, self._core, job.row, failure, charged, now)
             log.warning("job.failed", job=job.id, code="result_unavailable", cause=error.code)
             return
         await self._core.db.write(_later, job, self._core.node, now + wait)

@@ -11,7 +11,7 @@ from service.config import Unconfirmed
 from service.pipeline import announce, receive, retry
 from service.pipeline.core import Announced, Core
 from service.store import callbacks, jobs, submissions
-from service.store.database import Tx
+from service.store.database import StoreUnavailable, Tx
 from service.store.submissions import Submission
 from service.vendors import Contracted
 
@@ -49,6 +49,16 @@ class Poll:
             self._core.wake(jobs.Step.CONCLUDE, submission.vendor)
         else:
             await self._still_running(submission, contracted, update, asked_at)
+
+    async def broken(self, submission: Submission, fault: Exception) -> None:
+        """A fault of ours while asking: asked again, and after the deadline ended in plain words."""
+        now = self._core.clock.now()
+        if now >= submission.deadline_at and not isinstance(fault, StoreUnavailable):
+            message = "A fault in Wirephoto; it is in the log."
+            await self._fail(submission, Failure(ErrorClass.UNKNOWN, "internal", message, retryable=True))
+            return
+        due_at = now + retry.backoff(submission.asks)
+        await self._core.insist(_release, submission, self._core.node, due_at)
 
     async def _no_answer(self, submission: Submission, contracted: Contracted, error: VendorError) -> None:
         """A vendor that can't be asked now may still be working: only the deadline ends a task."""
@@ -115,7 +125,7 @@ async def _replan(
     tx: Tx, submission: Submission, node: int, update: Update, asked_at: int, due_at: int, now: int
 ) -> None:
     # One answer settles all hints that came before the question; a later one is a reason to ask again at once.
-    await callbacks.read_rest(tx, submission.row, update.state, asked_at, now)
+    await callbacks.read_hints(tx, submission.row, update.state, asked_at, now)
     later = await callbacks.hints(tx, submission.row)
     await submissions.release(tx, submission.row, node, now if later else due_at, asked=True)
     if update.progress is not None:

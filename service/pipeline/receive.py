@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from schemas.callback import Callback, Via
-from schemas.job import JobState
+from schemas.job import TERMINAL, JobState
 from service.pipeline import announce
 from service.pipeline.core import Announced, Core
 from service.security import keys
@@ -21,7 +21,8 @@ from service.vendors import Contracted
 MOST_CALLBACKS_PER_JOB = 32
 MOST_BYTES = 256 * 1024
 
-_OPEN = (JobState.SUBMITTING, JobState.RUNNING)
+# From here on no callback changes anything. `queued` is before: an earlier submission may speak up while a job waits.
+_OVER = frozenset({JobState.FETCHING, *TERMINAL})
 
 
 class Receipt(StrEnum):
@@ -58,7 +59,7 @@ async def _receive(
     row = await callbacks.add(tx, submission.row, submission.job, callback, now)
     if row is None:
         return Received(Receipt.STORED)
-    if (await jobs.by_row(tx, submission.job)).state not in _OPEN:
+    if (await jobs.by_row(tx, submission.job)).state in _OVER:
         # The late twin: recorded, and changes nothing.
         await callbacks.read(tx, row, "ignored", now)
         return Received(Receipt.STORED)

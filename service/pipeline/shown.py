@@ -42,7 +42,7 @@ def _output(name: str, held: Asset, links: AssetLinks) -> dict[str, Any]:
 
 async def job(reader: Reader, shown: Job, links: AssetLinks) -> dict[str, Any]:
     outputs = await results.assets(reader, shown.row)
-    heard = await callbacks.of_job(reader, shown.row)
+    heard = await callbacks.heard(reader, shown.row)
     inputs = await jobs.inputs_of(reader, shown.row)
     return {
         "id": shown.id,
@@ -68,9 +68,7 @@ async def job(reader: Reader, shown: Job, links: AssetLinks) -> dict[str, Any]:
             "charged": shown.charged,
             "possible_duplicate": shown.possible_duplicate_at is not None,
         },
-        "callbacks": [
-            {"via": entry.callback.via, "at": when(entry.received_at), "state": entry.state} for entry in heard
-        ],
+        "callbacks": [{"via": entry.via, "at": when(entry.received_at), "state": entry.state} for entry in heard],
     }
 
 

@@ -14,7 +14,7 @@ from schemas.job import ErrorClass, Failure, Input, Job
 from service import images
 from service.pipeline import announce, retry
 from service.pipeline.accept import input_errors
-from service.pipeline.core import Announced, Core
+from service.pipeline.core import Core
 from service.store import assets, jobs
 from service.store.database import Tx
 from service.store.files import TooLarge
@@ -124,9 +124,8 @@ async def _start(tx: Tx, job: Job, node: int) -> None:
     await jobs.start_staging(tx, job.row, node)
 
 
-async def _later(tx: Tx, job: Job, node: int, due_at: int) -> Announced | None:
+async def _later(tx: Tx, job: Job, node: int, due_at: int) -> None:
     await jobs.hand_on(tx, job.row, node, jobs.Step.STAGE, due_at, job.tries + 1)
-    return None
 
 
 async def _staged(tx: Tx, core: Core, job: Job, staged: Sequence[Staged]) -> bool:

@@ -21,6 +21,8 @@ from service.vendors import Contracted
 log = structlog.get_logger()
 
 TRIES = 8
+# A vendor that keeps refusing what was once prepared may have dropped it: then it is prepared anew.
+SAME_PREPARATION_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,8 @@ class _Opening:
         self.submission: Submission | None = None
 
     @asynccontextmanager
-    async def __call__(self, purpose: str) -> AsyncIterator[None]:
-        async with self._turn(purpose):
+    async def __call__(self, purpose: str, *, blocks: bool = False) -> AsyncIterator[None]:
+        async with self._turn(purpose, blocks=blocks):
             if self.submission is None:
                 self.submission = await self._open()
             if self.submission is None:
@@ -77,7 +79,7 @@ class Submit:
         vendor, account = contracted.vendor, contracted.account
         loaded = await self._core.db.read(_load, self._core, job, contracted)
         try:
-            if loaded.unanswered is not None:
+            if loaded.unanswered is not None and job.tries < SAME_PREPARATION_TRIES:
                 # The very same preparation: what the vendor recognises by it is not paid for again.
                 prepared = Prepared(loaded.unanswered.prepared)
             else:
@@ -102,6 +104,14 @@ class Submit:
             else:
                 await self._refused(opening.submission, job, error)
             return
+        except Exception:
+            if opening.submission is None:
+                raise
+            # From here on the submission owns the job. A fault of ours tells nothing of what the vendor has done.
+            log.exception("job.submit_fault", job=job.id)
+            fault = VendorError("a fault in Wirephoto", ErrorClass.UNKNOWN, "internal", accepted=Accepted.UNKNOWN)
+            await self._no_answer(opening.submission, job, fault)
+            return
         assert opening.submission is not None, "a paid call takes its turn"
         await self._accepted(opening.submission, job, submitted, contracted, called_back=token is not None)
 
@@ -112,7 +122,7 @@ class Submit:
             log.info("job.failed", job=job.id, error_class=error.error_class, code=error.code)
             return
         due_at = now + _wait(error, job.tries)
-        await self._core.db.write(_later, job, self._core.node, due_at)
+        await self._core.insist(_later, job, self._core.node, due_at)
         log.warning("job.submit_later", job=job.id, code=error.code, due_at=due_at)
 
     async def _refused(self, submission: Submission, job: Job, error: VendorError) -> None:
@@ -124,7 +134,7 @@ class Submit:
                 log.info("job.failed", job=job.id, error_class=error.error_class, code=error.code)
         else:
             due_at = now + _wait(error, job.tries)
-            await self._core.db.write(_not_submitted, self._core, job, submission, due_at, now)
+            await self._core.insist(_not_submitted, self._core, job, submission, due_at, now)
             log.warning("job.submit_later", job=job.id, code=error.code, due_at=due_at)
         self._core.wake(jobs.Step.SUBMIT, job.vendor)
         self._core.wake(poll.STEP, job.vendor)
@@ -132,7 +142,7 @@ class Submit:
     async def _no_answer(self, submission: Submission, job: Job, error: VendorError) -> None:
         """The call may have been taken in: wait for a callback until the watchdog, then `poll` decides."""
         now = self._core.clock.now()
-        await self._core.db.write(_unanswered, submission, self._core.node, now)
+        await self._core.insist(_unanswered, submission, self._core.node, now)
         log.warning("job.submit_unanswered", job=job.id, submission=submission.number, code=error.code)
         self._core.wake(poll.STEP, job.vendor)
 
@@ -144,7 +154,7 @@ class Submit:
         quiet = pace.watchdog if called_back and pace.watchdog is not None else pace.first_poll
         due_at = now + round(quiet * 1000)
         final = submitted.reply if submitted.reply is not None and self._says_final(contracted, submitted) else None
-        announced = await self._core.db.write(_accept, self._core, submission, submitted.task_id, final, due_at, now)
+        announced = await self._core.insist(_accept, self._core, submission, submitted.task_id, final, due_at, now)
         if announced is not None:
             self._core.tell(announced)
         log.info("job.submitted", job=job.id, vendor=job.vendor, task=submitted.task_id, submission=submission.number)
@@ -195,8 +205,8 @@ async def _load(reader: Reader, core: Core, job: Job, contracted: Contracted) ->
             width=asset.width,
             height=asset.height,
         )
-    before = None if job.submission is None else await submissions.get(reader, job.submission)
-    unanswered = before if before is not None and before.state == "unanswered" else None
+    earlier = await submissions.of_job(reader, job.row)
+    unanswered = next((entry for entry in reversed(earlier) if entry.state == "unanswered"), None)
     return Loaded(Work(job.id, contracted.operation_of(job), job.request.params, job.request.extra, inputs), unanswered)
 
 

@@ -15,6 +15,7 @@ log = structlog.get_logger()
 
 # After a fault of the store or of our own, so that a broken row can't spin the loop.
 PAUSE_AFTER_FAULT_MS = 1_000
+LONGEST_PAUSE_MS = 60_000
 
 
 class Worker(Generic[T]):
@@ -28,8 +29,9 @@ class Worker(Generic[T]):
         claim: Callable[[int], Awaitable[Sequence[T]]],
         next_due: Callable[[], Awaitable[int | None]],
         work: Callable[[T], Awaitable[None]],
-        broken: Callable[[T], Awaitable[None]],
+        broken: Callable[[T, Exception], Awaitable[None]],
         limit: int,
+        grace: float = 0.0,
     ) -> None:
         self.name = name
         self._clock = clock
@@ -38,6 +40,7 @@ class Worker(Generic[T]):
         self._work = work
         self._broken = broken
         self._limit = limit
+        self._grace = grace
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.Task[None] | None = None
@@ -53,12 +56,15 @@ class Worker(Generic[T]):
         return self._loop is not None and not self._loop.done()
 
     async def stop(self, grace: float) -> None:
-        """Stop claiming, let what is held finish for `grace` seconds, then let go of it: its rows tell the rest."""
+        """Stop claiming, let what is held finish, then let go of it: its rows tell the rest.
+
+        It has `grace` seconds, or more where the work itself needs them: a paid call that is cut off may be paid twice.
+        """
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
+            await asyncio.wait(self._tasks, timeout=max(grace, self._grace))
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -88,7 +94,11 @@ class Worker(Generic[T]):
             task.add_done_callback(self._done)
         if len(claimed) == room:
             return None
-        return await self._next_due()
+        due_at = await self._next_due()
+        if due_at is None or claimed:
+            return due_at
+        # What is due and yet was not to be claimed waits for somebody else: looking again at once would spin.
+        return max(due_at, self._clock.now() + PAUSE_AFTER_FAULT_MS)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -97,13 +107,20 @@ class Worker(Generic[T]):
     async def _do(self, piece: T) -> None:
         try:
             await self._work(piece)
-        except Exception:
+        except StoreUnavailable as error:
+            log.warning("worker.store_unavailable", worker=self.name, error=str(error))
+            await self._let_go(piece, error)
+        except Exception as error:
             log.exception("worker.broken", worker=self.name)
-            await self._let_go(piece)
+            await self._let_go(piece, error)
 
-    async def _let_go(self, piece: T) -> None:
-        try:
-            await self._broken(piece)
-        except Exception:
-            # The row stays in this node's hands; the next start takes it over.
-            log.exception("worker.stuck", worker=self.name)
+    async def _let_go(self, piece: T, fault: Exception) -> None:
+        """What is not let go of stays in this node's hands, and nobody else's: so this goes on until it works."""
+        pause = PAUSE_AFTER_FAULT_MS
+        while True:
+            try:
+                return await self._broken(piece, fault)
+            except Exception:
+                log.exception("worker.stuck", worker=self.name)
+            await self._clock.sleep(pause / 1000)
+            pause = min(2 * pause, LONGEST_PAUSE_MS)

@@ -26,6 +26,13 @@ class StoredCallback:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    via: Via
+    received_at: int
+    state: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Hint:
     row: int
     received_at: int
@@ -85,6 +92,14 @@ async def of_job(reader: Reader, job: int) -> Sequence[StoredCallback]:
     return [_stored(row) for row in await reader.all(_SQL["of_job"], {"job": job})]
 
 
+async def heard(reader: Reader, job: int) -> Sequence[Heard]:
+    """What came on a job, and what became of it; without the words themselves."""
+    return [
+        Heard(Via(row["via"]), row["received_at"], row["state"])
+        for row in await reader.all(_SQL["heard"], {"job": job})
+    ]
+
+
 async def hints(reader: Reader, submission: int) -> Sequence[Hint]:
     """Unsigned words on this submission that the vendor has not been asked about."""
     rows = await reader.all(_SQL["hints"], {"submission": submission})
@@ -105,6 +120,6 @@ async def read(tx: Tx, callback: int, state: str, now: int) -> None:
     await tx.run(_SQL["read"], {"callback": callback, "state": state, "now": now})
 
 
-async def read_rest(tx: Tx, submission: int, state: str, until: int, now: int) -> None:
-    """Mark all that came on this submission up to `until` as read: one answer settles them together."""
-    await tx.run(_SQL["read_rest"], {"submission": submission, "state": state, "until": until, "now": now})
+async def read_hints(tx: Tx, submission: int, state: str, until: int, now: int) -> None:
+    """Mark the hints that came on this submission up to `until` as read: one answer settles them together."""
+    await tx.run(_SQL["read_hints"], {"submission": submission, "state": state, "until": until, "now": now})

@@ -11,6 +11,10 @@ SELECT COUNT(*) AS count FROM callbacks WHERE job_id = :job;
 SELECT id, submission_id, via, body, encoding, content_type, status, received_at, state, confirmation, read_at
 FROM callbacks WHERE job_id = :job ORDER BY id;
 
+-- What users are shown: the bodies may be long, and are read only where they are read for their meaning.
+-- name: heard
+SELECT via, received_at, state FROM callbacks WHERE job_id = :job ORDER BY id;
+
 -- name: hints
 SELECT id, received_at FROM callbacks
 WHERE submission_id = :submission AND via = 'webhook' AND read_at IS NULL AND confirmation IS NULL
@@ -29,6 +33,8 @@ ORDER BY id;
 -- name: read
 UPDATE callbacks SET state = :state, read_at = :now WHERE id = :callback;
 
--- name: read_rest
+-- Only hints: a final answer that waits to be concluded is nobody else's to read.
+-- name: read_hints
 UPDATE callbacks SET state = :state, read_at = :now
-WHERE submission_id = :submission AND read_at IS NULL AND received_at <= :until;
+WHERE submission_id = :submission AND via = 'webhook' AND confirmation IS NULL
+  AND read_at IS NULL AND received_at <= :until;

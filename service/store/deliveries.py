@@ -55,11 +55,16 @@ async def owe(tx: Tx, event: Event, endpoint: Endpoint, node: int) -> Owed | Non
     return None if held else Owed(int(row["id"]), endpoint.row, event.row, 0)
 
 
-async def fan_out(tx: Tx, event: Event, node: int) -> list[Owed]:
-    """Owe an event to every endpoint that wants it; what this node has to send once the unit is committed."""
+async def fan_out(
+    tx: Tx, event: Event, node: int, *, channels: tuple[str, ...] = (), about: int | None = None
+) -> list[Owed]:
+    """Owe an event to every endpoint that wants it; what this node has to send once the unit is committed.
+
+    `about`: the endpoint that the event is about, which never hears of itself.
+    """
     owed = []
     for endpoint in await endpoints.of_event(tx, event.project, event.job):
-        if endpoint.row == event.about_endpoint or not wants(endpoint, event.type, event.channels):
+        if endpoint.row == about or not wants(endpoint, event.type, channels):
             continue
         delivery = await owe(tx, event, endpoint, node)
         if delivery is not None:

@@ -98,6 +98,12 @@ async def listed(reader: Reader, project: int, after: int, limit: int) -> Sequen
     return [_endpoint(row) for row in rows]
 
 
+async def count(reader: Reader, project: int) -> int:
+    row = await reader.one(_SQL["count"], {"project": project})
+    assert row is not None
+    return int(row["count"])
+
+
 async def of_event(reader: Reader, project: int, job: int | None) -> Sequence[Endpoint]:
     """All that may subscribe to an event: the project's, and the job's own webhook."""
     return [_endpoint(row) for row in await reader.all(_SQL["of_event"], {"project": project, "job": job})]

@@ -25,6 +25,9 @@ SELECT * FROM endpoints
 WHERE project_id = :project AND job_id IS NULL AND deleted_at IS NULL AND id > :after
 ORDER BY id LIMIT :limit;
 
+-- name: count
+SELECT COUNT(*) AS count FROM endpoints WHERE project_id = :project AND job_id IS NULL AND deleted_at IS NULL;
+
 -- name: of_event
 SELECT * FROM endpoints WHERE project_id = :project AND job_id IS NULL AND deleted_at IS NULL
 UNION ALL

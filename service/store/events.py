@@ -33,8 +33,6 @@ async def add(
     now: int,
     *,
     job: int | None = None,
-    channels: tuple[str, ...] = (),
-    about_endpoint: int | None = None,
 ) -> Event:
     public_id = ids.new_id("evt", now)
     # Last before the insert: whoever holds the counter commits before the next number is given out.
@@ -54,7 +52,7 @@ async def add(
         },
     )
     assert row is not None
-    return Event(int(row["id"]), public_id, project, sequence, event_type, payload, now, channels, job, about_endpoint)
+    return Event(int(row["id"]), public_id, project, sequence, event_type, payload, now, job)
 
 
 async def get(reader: Reader, project: int, public_id: str) -> Event | None:

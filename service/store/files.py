@@ -16,8 +16,10 @@ import re
 import secrets
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from schemas.asset import StoredFile
 
@@ -30,6 +32,16 @@ _PER_HOP = 256 * 1024
 _SWEEP_BATCH = 200
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FOLDER = re.compile(r"[0-9a-f]{2}")
+
+
+# Of their own: look-ups of names and whatever else uses the loop's default threads can't hold up a file.
+_THREADS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="files")
+
+T = TypeVar("T")
+
+
+def _in_thread(work: Callable[..., T], *args: Any, **kwargs: Any) -> asyncio.Future[T]:
+    return asyncio.get_running_loop().run_in_executor(_THREADS, partial(work, *args, **kwargs))
 
 
 class TooLarge(Exception):
@@ -84,7 +96,7 @@ class Incoming:
 
     async def flush(self) -> None:
         """Hand all that was written to the system, so that `path` can be read. Not yet durable."""
-        await asyncio.to_thread(self._append, self._take())
+        await _in_thread(self._append, self._take())
 
     async def keep(self) -> StoredFile:
         """Make the file durable under its SHA-256; when this returns, no crash and no power cut loses it.
@@ -93,7 +105,7 @@ class Incoming:
         caller's row is committed. OSError where that fails: then nothing was kept.
         """
         if self._kept is None:
-            self._kept = await asyncio.to_thread(self._finish, self._take())
+            self._kept = await _in_thread(self._finish, self._take())
         return self._kept
 
     def discard(self) -> None:
@@ -165,7 +177,7 @@ class FileStore:
     async def incoming(self, max_bytes: int) -> AsyncIterator[Incoming]:
         """Take bytes in, at most `max_bytes`. The temp file is removed if it was not kept, whatever happens."""
         if self._incoming not in self._durable:
-            await asyncio.to_thread(self._make_folder, self._incoming)
+            await _in_thread(self._make_folder, self._incoming)
         incoming = Incoming(self._incoming / secrets.token_hex(16), max_bytes, self._place)
         kept = False
         try:
@@ -174,7 +186,7 @@ class FileStore:
         finally:
             if not kept:
                 # Shielded: a second cancellation must not take the clean-up back out of the thread pool's queue.
-                await asyncio.shield(asyncio.to_thread(incoming.discard))
+                await asyncio.shield(_in_thread(incoming.discard))
 
     async def exists(self, stored: StoredFile) -> bool:
         """Whether these bytes are here, and all of them."""
@@ -185,13 +197,13 @@ class FileStore:
 
         FileNotFoundError if there is no such file. A range beyond the end is cut at the end.
         """
-        fd = await asyncio.to_thread(os.open, self.path(sha256), os.O_RDONLY | os.O_CLOEXEC)
+        fd = await _in_thread(os.open, self.path(sha256), os.O_RDONLY | os.O_CLOEXEC)
         # A read still in its thread when we close (a cancelled download) harms nobody: its answer goes nowhere.
         try:
             at = start
             while end is None or at < end:
                 wanted = _PER_HOP if end is None else min(_PER_HOP, end - at)
-                block = await asyncio.to_thread(os.pread, fd, wanted, at)
+                block = await _in_thread(os.pread, fd, wanted, at)
                 if not block:
                     return
                 at += len(block)
@@ -206,7 +218,7 @@ class FileStore:
         For pictures that must go now. A file that no row needs any more is better left to `sweep`, which spares one
         that was just kept again.
         """
-        await asyncio.to_thread(self.path(sha256).unlink, missing_ok=True)
+        await _in_thread(self.path(sha256).unlink, missing_ok=True)
 
     async def sweep(self, known: Callable[[Sequence[str]], Awaitable[set[str]]], older_than_ms: int, now: int) -> int:
         """Remove what a crash or an expiry left behind; how many files went.
@@ -216,15 +228,15 @@ class FileStore:
         and the time from `keep` to the commit of its row. Files not named like ours are left alone.
         """
         before = now - older_than_ms
-        temps = await asyncio.to_thread(_older, self._incoming, before)
-        removed = await asyncio.to_thread(self._remove, [self._incoming / name for name in temps], before)
-        for folder in await asyncio.to_thread(_folders, self._root):
-            old = [name for name in await asyncio.to_thread(_older, folder, before) if _SHA256.fullmatch(name)]
+        temps = await _in_thread(_older, self._incoming, before)
+        removed = await _in_thread(self._remove, [self._incoming / name for name in temps], before)
+        for folder in await _in_thread(_folders, self._root):
+            old = [name for name in await _in_thread(_older, folder, before) if _SHA256.fullmatch(name)]
             for first in range(0, len(old), _SWEEP_BATCH):
                 batch = old[first : first + _SWEEP_BATCH]
                 needed = await known(batch)
                 stray = [folder / name for name in batch if name not in needed]
-                removed += await asyncio.to_thread(self._remove, stray, before)
+                removed += await _in_thread(self._remove, stray, before)
         return removed
 
     def _place(self, temp: Path, stored: StoredFile) -> None:

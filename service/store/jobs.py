@@ -55,6 +55,7 @@ def _job(row: Row) -> Job:
         request=JobRequest.model_validate_json(row["request"]),
         progress=row["progress"],
         tries=row["tries"],
+        faults=row["faults"],
         submissions=row["submissions"],
         submission=row["submission_id"],
         vendor_task_id=row["vendor_task_id"],
@@ -163,6 +164,12 @@ async def claim(tx: Tx, step: Step, vendor: str, node: int, now: int, limit: int
     return [_job(row) for row in await tx.all(_SQL["claim"], values)]
 
 
+async def claim_fairly(tx: Tx, step: Step, vendor: str, node: int, now: int, limit: int, most: int) -> Sequence[Job]:
+    """As `claim`, but no project has more than `most` in hand."""
+    values = {"step": step, "vendor": vendor, "node": node, "now": now, "limit": limit, "most": most}
+    return [_job(row) for row in await tx.all(_SQL["claim_fairly"], values)]
+
+
 async def next_due(reader: Reader, step: Step, vendor: str) -> int | None:
     row = await reader.one(_SQL["next_due"], {"step": step, "vendor": vendor})
     return None if row is None else row["due_at"]
@@ -177,9 +184,9 @@ async def hand_on(tx: Tx, job: int, node: int, step: Step | None, due_at: int | 
     return await _changed(tx, "hand_on", values)
 
 
-async def try_later(tx: Tx, job: int, node: int, due_at: int) -> bool:
-    """The same step again, after a fault of ours."""
-    return await _changed(tx, "try_later", {"job": job, "node": node, "due_at": due_at})
+async def try_later(tx: Tx, job: int, node: int, due_at: int, *, counted: bool) -> bool:
+    """The same step again, after a fault of ours; `counted` where it was no passing one."""
+    return await _changed(tx, "try_later", {"job": job, "node": node, "due_at": due_at, "counted": int(counted)})
 
 
 async def start_staging(tx: Tx, job: int, node: int) -> bool:

@@ -47,6 +47,25 @@ WHERE id IN (
 )
 RETURNING *;
 
+-- For work that one project could fill all places with: the first :most of each project, those in hand included.
+-- name: claim_fairly
+UPDATE jobs SET node = :node, due_at = NULL
+WHERE id IN (
+    SELECT id FROM (
+        SELECT due.id, due.due_at,
+            ROW_NUMBER() OVER (PARTITION BY due.project_id ORDER BY due.due_at, due.id) + (
+                SELECT COUNT(*) FROM jobs AS held
+                WHERE held.node IS NOT NULL AND held.step = :step AND held.vendor = :vendor
+                    AND held.project_id = due.project_id
+            ) AS place
+        FROM jobs AS due
+        WHERE due.step = :step AND due.vendor = :vendor AND due.due_at IS NOT NULL AND due.due_at <= :now
+    ) AS placed
+    WHERE place <= :most
+    ORDER BY place, due_at, id LIMIT :limit
+)
+RETURNING *;
+
 -- name: next_due
 SELECT MIN(due_at) AS due_at FROM jobs WHERE step = :step AND vendor = :vendor AND due_at IS NOT NULL;
 
@@ -80,8 +99,8 @@ WHERE id = :job AND submission_id = :submission AND state = 'submitting';
 
 -- name: running
 UPDATE jobs SET state = 'running', vendor_task_id = :task, submitted_at = :now, submission_id = :submission,
-    step = NULL, due_at = NULL, node = NULL, tries = 0
-WHERE id = :job AND state = 'submitting'
+    step = NULL, due_at = NULL, node = NULL, tries = 0, faults = 0
+WHERE id = :job AND state IN ('queued', 'submitting')
 RETURNING *;
 
 -- The vendor's own answer names another task than an unsigned callback did.
@@ -97,7 +116,7 @@ WHERE id = :job AND state IN ('submitting', 'running');
 
 -- The first final callback wins this; a late twin changes nothing.
 -- name: fetching
-UPDATE jobs SET state = 'fetching', step = 'fetch', due_at = :now, node = NULL, tries = 0, progress = NULL,
+UPDATE jobs SET state = 'fetching', step = 'fetch', due_at = :now, node = NULL, tries = 0, faults = 0, progress = NULL,
     submission_id = :submission, vendor_task_id = COALESCE(:task, vendor_task_id),
     submitted_at = COALESCE(submitted_at, :now), charged = :charged, credits = :credits
 WHERE id = :job AND state IN ('submitting', 'running');
@@ -125,4 +144,4 @@ RETURNING *;
 SELECT COUNT(*) AS count FROM jobs WHERE step = :step AND vendor = :vendor AND node IS NOT NULL;
 
 -- name: try_later
-UPDATE jobs SET due_at = :due_at, node = NULL, tries = tries + 1 WHERE id = :job AND node = :node;
+UPDATE jobs SET due_at = :due_at, node = NULL, faults = faults + :counted WHERE id = :job AND node = :node;

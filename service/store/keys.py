@@ -23,7 +23,6 @@ class Principal:
     """Who is asking: a key, its project, and whether that is the operator's own (the first)."""
 
     key: str
-    key_name: str
     project: int
     role: str
     hash: str
@@ -39,9 +38,12 @@ async def by_hash(reader: Reader, key_hash: str) -> Principal | None:
     row = await reader.one(_SQL["by_hash"], {"hash": key_hash})
     if row is None:
         return None
-    return Principal(
-        row["public_id"], row["name"], row["project_id"], row["role"], row["hash"], bool(row["first_project"])
-    )
+    return Principal(row["public_id"], row["project_id"], row["role"], row["hash"], bool(row["first_project"]))
+
+
+async def exists(reader: Reader, key_hash: str) -> bool:
+    """Whether this key was ever made, revoked ones included."""
+    return await reader.one(_SQL["exists"], {"hash": key_hash}) is not None
 
 
 async def cursor(reader: Reader, project: int, public_id: str) -> int | None:

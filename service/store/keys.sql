@@ -9,6 +9,9 @@ SELECT keys.id, keys.public_id, keys.project_id, keys.role, keys.name, keys.hash
 FROM keys
 WHERE keys.hash = :hash AND keys.revoked_at IS NULL;
 
+-- name: exists
+SELECT id FROM keys WHERE hash = :hash;
+
 -- name: of_project
 SELECT id, public_id, role, name, created_at
 FROM keys

@@ -10,4 +10,4 @@ WHERE vendor = :vendor AND (finished_at IS NULL OR finished_at >= :since)
 ORDER BY id;
 
 -- name: forget
-DELETE FROM vendor_requests WHERE vendor = :vendor AND finished_at < :before;
+DELETE FROM vendor_requests WHERE vendor = :vendor AND started_at < :before;

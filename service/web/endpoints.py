@@ -12,10 +12,11 @@ from handlers import standardwebhooks
 from handlers.destinations.contract import Message, NoSteps
 from schemas import ids
 from schemas.delivery import Outcome
-from schemas.endpoint import Endpoint, EndpointPatch, EndpointRequest, Target
+from schemas.endpoint import Endpoint, EndpointPatch, EndpointRequest
 from schemas.event import envelope, rfc3339
 from schemas.problem import FieldError, invalid, not_found
 from service.pipeline import shown
+from service.pipeline.deliver import target_of
 from service.store import deliveries, endpoints, projects
 from service.store.database import Reader, Tx
 from service.store.keys import Principal
@@ -31,6 +32,8 @@ from service.web.site import (
 )
 
 TEST_TYPE = "endpoint.test"
+# Each event of a project is held against all of its endpoints.
+MOST_PER_PROJECT = 1_000
 
 
 async def create(request: Request, who: Principal) -> Response:
@@ -50,11 +53,19 @@ async def create(request: Request, who: Principal) -> Response:
         sealed_headers=vault.seal(public_id, json.dumps(wanted.headers)),
         max_in_flight=wanted.max_in_flight,
     )
-    endpoint = await site.core.db.write(
-        endpoints.add, who.project, public_id, wanted.kind, fields, vault.seal(public_id, secret), now, None
-    )
+    sealed = vault.seal(public_id, secret)
+    endpoint = await site.core.db.write(_add, who.project, public_id, wanted.kind, fields, sealed, now)
     body = {**shown.endpoint(endpoint), "secret": secret}
     return Answer(body, 201, {"Location": f"/v1/endpoints/{endpoint.id}"})
+
+
+async def _add(
+    tx: Tx, project: int, public_id: str, kind: str, fields: endpoints.Changeable, sealed_secret: str, now: int
+) -> Endpoint:
+    if await endpoints.count(tx, project) >= MOST_PER_PROJECT:
+        reason = f"this project has {MOST_PER_PROJECT} endpoints, which is the most it may have"
+        raise invalid([FieldError("url", reason)])
+    return await endpoints.add(tx, project, public_id, kind, fields, sealed_secret, now, None)
 
 
 async def index(request: Request, who: Principal) -> Response:
@@ -153,14 +164,7 @@ async def test(request: Request, who: Principal) -> Response:
     now = site.clock.now()
     event_id = ids.new_id("evt", now)
     body = json.dumps(envelope(event_id, TEST_TYPE, now, 0, shown.endpoint(endpoint)), ensure_ascii=False)
-    vault = site.core.vault
-    target = Target(
-        endpoint.id,
-        endpoint.kind,
-        endpoint.url,
-        vault.open(endpoint.id, endpoint.sealed_secret),
-        json.loads(vault.open(endpoint.id, endpoint.sealed_headers)),
-    )
+    target = target_of(endpoint, site.core.vault)
     message = Message(event_id, TEST_TYPE, body.encode())
     attempt = await site.destinations[endpoint.kind].send(message, target, NoSteps())
     return Answer(

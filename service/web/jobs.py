@@ -65,7 +65,7 @@ async def create(request: Request, who: Principal) -> Response:
 
 def _idempotency_key(request: Request) -> str | None:
     key = request.headers.get("idempotency-key")
-    if key is not None and not _KEY.match(key):
+    if key is not None and not _KEY.fullmatch(key):
         raise invalid([FieldError("Idempotency-Key", "must be 1 to 255 printable ASCII characters without spaces")])
     return key
 
@@ -210,8 +210,8 @@ async def _steps(reader: Reader, job: Job) -> list[dict[str, Any]]:
         facts = {"submission": submission.number, "vendor_task_id": submission.task}
         steps.append((submission.sent_at, "submitted", facts))
     steps += [
-        (heard.received_at, "callback", {"via": heard.callback.via, "state": heard.state})
-        for heard in await callbacks.of_job(reader, job.row)
+        (heard.received_at, "callback", {"via": heard.via, "state": heard.state})
+        for heard in await callbacks.heard(reader, job.row)
     ]
     steps += [
         (result.kept.at, "fetched", {"output": result.name, "bytes": result.kept.file.bytes})

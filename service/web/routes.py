@@ -19,7 +19,7 @@ from service.store.database import StoreUnavailable
 from service.store.keys import Principal
 from service.web import assets, callbacks, docs, endpoints, events, health, jobs, operations, projects
 from service.web.projects import KeyRequest, ProjectRequest
-from service.web.site import Answer, authenticate
+from service.web.site import Answer, authenticate, refuse_unknown_query
 
 log = structlog.get_logger()
 
@@ -103,7 +103,9 @@ def _answering(route: Route | OpenRoute) -> OpenHandler:
         try:
             if isinstance(route, OpenRoute):
                 return await route.handler(request)
-            return await route.handler(request, await authenticate(request, route.role))
+            who = await authenticate(request, route.role)
+            refuse_unknown_query(request, route.query)
+            return await route.handler(request, who)
         except Problem as problem:
             return problem_answer(problem)
         except StoreUnavailable:

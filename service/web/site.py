@@ -208,6 +208,14 @@ def field_errors(error: ValidationError) -> list[FieldError]:
 # --- queries and lists -----------------------------------------------------------------------------------------------
 
 
+def refuse_unknown_query(request: Request, known: Sequence[str]) -> None:
+    """A filter that we do not know must not answer with everything."""
+    unknown = sorted(set(request.query_params) - set(known))
+    if unknown:
+        told = f"this address takes {', '.join(known)}" if known else "this address takes no query"
+        raise invalid([FieldError(name[:100], f"unknown; {told}") for name in unknown])
+
+
 def query_int(request: Request, name: str, default: int, low: int, high: int) -> int:
     text = request.query_params.get(name)
     if text is None:

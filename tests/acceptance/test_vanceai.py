@@ -1,4 +1,4 @@
-"""A photograph's way through VanceAI, which calls back: what a user is promised, on good days and on bad ones."""
+"""A photograph's way through VanceAI, which calls back: what a user is promised of it and of its callbacks."""
 
 import asyncio
 import json

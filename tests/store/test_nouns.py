@@ -133,7 +133,7 @@ async def test_what_another_node_took_over_the_first_can_change_no_more(made: Ro
     submission = 1
     assert not await made.db.write(jobs.submitting, job.row, made.node, submission, None), "else it is paid for twice"
     assert not await made.db.write(jobs.hand_on, job.row, made.node, None, None, 0)
-    assert not await made.db.write(jobs.try_later, job.row, made.node, NOW)
+    assert not await made.db.write(jobs.try_later, job.row, made.node, NOW, counted=True)
     assert not await made.db.write(jobs.start_staging, job.row, made.node)
     assert not await made.db.write(nodes.beat, made.node, NOW), "a node declared dead must stop"
 

@@ -27,7 +27,7 @@ class Turns:
     taken: list[str] = field(default_factory=list)
 
     @asynccontextmanager
-    async def __call__(self, purpose: str) -> AsyncIterator[None]:
+    async def __call__(self, purpose: str, *, blocks: bool = False) -> AsyncIterator[None]:  # noqa: ARG002 - the protocol's
         self.taken.append(purpose)
         yield
 

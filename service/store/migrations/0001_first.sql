@@ -50,6 +50,7 @@ CREATE TABLE assets (
 );
 CREATE INDEX assets_by_content ON assets (sha256);
 
+-- tries counts a step's tries that the outside world refused, faults those that ended in a fault of ours.
 -- step, due_at and node say whose turn it is: which worker, from when, and who holds it now.
 CREATE TABLE jobs (
     id {row_id},
@@ -62,6 +63,7 @@ CREATE TABLE jobs (
     due_at BIGINT,
     node BIGINT,
     tries BIGINT NOT NULL DEFAULT 0,
+    faults BIGINT NOT NULL DEFAULT 0,
     request TEXT NOT NULL,
     progress BIGINT,
     submissions BIGINT NOT NULL DEFAULT 0,
