@@ -33,7 +33,9 @@ class Turns:
         earlier = await self._db.read(vendor_requests.since, self._vendor, since)
         # The store has times of the wall clock, which may have been set meanwhile: nothing lies in the future.
         offset = self._clock.monotonic() - now
-        ends = (now if finished is None else min(finished, now) for _, finished in earlier)
+        ends = (
+            min(now, started + COUNTED_WITHIN_MS if finished is None else finished) for started, finished in earlier
+        )
         self._windows.sent = deque(Sent(end + offset, end + offset) for end in ends)
 
     @asynccontextmanager

@@ -87,6 +87,7 @@ class Worker(Generic[T]):
         room = self._limit - len(self._tasks)
         if room <= 0:
             return None
+        asked_at = self._clock.now()
         claimed = await self._claim(room)
         for piece in claimed:
             task = asyncio.create_task(self._do(piece), name=f"{self.name} {piece!r:.80}")
@@ -95,10 +96,10 @@ class Worker(Generic[T]):
         if len(claimed) == room:
             return None
         due_at = await self._next_due()
-        if due_at is None or claimed:
+        if due_at is None or claimed or due_at > asked_at:
             return due_at
-        # What is due and yet was not to be claimed waits for somebody else: looking again at once would spin.
-        return max(due_at, self._clock.now() + PAUSE_AFTER_FAULT_MS)
+        # What was due and yet was not to be claimed waits for somebody else: looking again at once would spin.
+        return asked_at + PAUSE_AFTER_FAULT_MS
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -11,6 +11,7 @@ from handlers.vendors.vanceai import PACE
 from service.config import InvalidSettings, Settings, Unconfirmed, load
 
 SHOWN_NEVER = "hunter2"
+A_KEY, B_KEY = "a" * 32, "b" * 32
 
 
 @pytest.fixture(autouse=True)
@@ -162,11 +163,13 @@ def test_a_named_file_is_read_in_place_of_the_default_one(given: Given) -> None:
 
 @pytest.mark.parametrize("value", ["10.0.0.0/8, 192.168.0.0/16", '["10.0.0.0/8", "192.168.0.0/16"]'])
 def test_a_list_is_written_with_commas_or_as_json(given: Given, value: str) -> None:
-    given.env(ALLOW_NETWORKS=value, ALLOW_SOURCE_NETWORKS=value, SECRET_KEYS_OLD="a,b", RETRY_SCHEDULE="1,2.5")
+    given.env(
+        ALLOW_NETWORKS=value, ALLOW_SOURCE_NETWORKS=value, SECRET_KEYS_OLD=f"{A_KEY},{B_KEY}", RETRY_SCHEDULE="1,2.5"
+    )
     settings = load()
     assert [str(network) for network in settings.networks] == ["10.0.0.0/8", "192.168.0.0/16"]
     assert settings.source_networks == settings.networks
-    assert [key.get_secret_value() for key in settings.secret_keys_old] == ["a", "b"]
+    assert [key.get_secret_value() for key in settings.secret_keys_old] == [A_KEY, B_KEY]
     assert settings.schedule_ms == (1000, 2500)
 
 
@@ -212,8 +215,8 @@ def test_vendors_call_back_by_https_and_plainly_only_within_an_allowed_network(
 def test_no_secret_shows_itself_in_the_settings(given: Given) -> None:
     given.env(
         SECRET_KEY=SHOWN_NEVER * 5,
-        SECRET_KEYS_OLD=f"{SHOWN_NEVER}a,{SHOWN_NEVER}b",
-        API_KEY=SHOWN_NEVER,
+        SECRET_KEYS_OLD=f"{SHOWN_NEVER * 5}a,{SHOWN_NEVER * 5}b",
+        API_KEY=f"wp_{SHOWN_NEVER * 5}",
         VANCEAI__API_TOKEN=SHOWN_NEVER,
         PICWISH__API_KEY=SHOWN_NEVER,
     )
