@@ -57,6 +57,7 @@ async def serving(wirephoto: Wirephoto, sock: socket.socket) -> AsyncIterator[_S
         yield server
     finally:
         server.should_exit = True
+        wirephoto.core.bells.close()
         await task
 
 

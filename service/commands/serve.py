@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -13,6 +13,15 @@ def refuse(message: str) -> None:
     """One clear message on standard error; 2 tells a supervisor that trying again without a change is no use."""
     click.echo(f"Error: {message}", err=True)
     sys.exit(2)
+
+
+def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, with the extra `speed`; else asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 @click.command()
@@ -37,7 +46,8 @@ def serve(config: Path | None, host: str | None, port: int | None, data_dir: Pat
     from service.store.sqlite import Locked
 
     try:
-        asyncio.run(run(settings, sandbox=sandbox))
+        with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
+            runner.run(run(settings, sandbox=sandbox))
     except (Locked, WrongKey, MigrationError) as error:
         refuse(str(error))
     except OSError as error:

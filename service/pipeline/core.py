@@ -37,10 +37,17 @@ class Bells:
 
     def __init__(self) -> None:
         self._waiting: defaultdict[int, set[asyncio.Event]] = defaultdict(set)
+        self.closed = False
 
     def ring(self, row: int) -> None:
         for waiter in self._waiting.get(row, ()):
             waiter.set()
+
+    def close(self) -> None:
+        """The service stops: nobody waits any longer."""
+        self.closed = True
+        for row in list(self._waiting):
+            self.ring(row)
 
     def listen(self, row: int) -> asyncio.Event:
         event = asyncio.Event()

@@ -6,6 +6,7 @@ from functools import cache
 from html import escape
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -85,17 +86,37 @@ def _operation(route: Any, *, keyed: bool) -> dict[str, Any]:
               for name in _PARAMETER.findall(route.path)),
             *({"name": name, "in": "query", "schema": {"type": "integer" if name in _INTEGERS else "string"}}
               for name in route.query),
+            *({"name": name, "in": "header", "schema": {"type": "string"}} for name in route.headers),
         ],
-        "responses": {str(route.status): ok, "default": problem},
+        "responses": {**{str(status): ok for status in (route.status, *route.also)}, "default": problem},
     }  # fmt: skip
     if keyed:
         operation["description"] = f"Needs a key of role {route.role}."
-        if route.body is not None:
-            schema = {"$ref": f"#/components/schemas/{route.body.__name__}"}
-            operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        content = {media: {"schema": _body(media, route.body)} for media in route.media}
+        if route.body is not None or "application/json" not in content:
+            operation["requestBody"] = {"required": True, "content": content}
     else:
         operation["security"] = []
     return operation
+
+
+def _body(media: str, model: type[BaseModel] | None) -> dict[str, Any]:
+    """What a body of this type holds: the model, or the parts of a form, or a file's bytes."""
+    reference = {} if model is None else {"$ref": f"#/components/schemas/{model.__name__}"}
+    file = {"type": "string", "contentMediaType": "image/*"}
+    if media == "application/json":
+        return reference
+    if media != "multipart/form-data":
+        return file
+    if model is None:
+        return {"type": "object", "required": ["file"], "properties": {"file": file}}
+    described = "A file part per input, named as the input."
+    return {
+        "type": "object",
+        "required": ["job"],
+        "properties": {"job": reference},
+        "additionalProperties": {**file, "description": described},
+    }
 
 
 async def openapi_json(request: Request) -> Response:  # noqa: ARG001 - the same for everybody

@@ -86,7 +86,7 @@ async def _wait_for_end(site: Site, job: Job, seconds: int) -> Job:
         while True:
             bell.clear()
             job = await site.core.db.read(jobs.by_row, job.row)
-            if job.state.terminal or site.clock.now() >= until:
+            if job.state.terminal or site.clock.now() >= until or site.core.bells.closed:
                 return job
             await site.clock.wait(bell, until)
     finally:

@@ -41,6 +41,9 @@ class Route:
     body: type[BaseModel] | None = None
     status: int = 200
     query: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    media: tuple[str, ...] = ("application/json",)
+    also: tuple[int, ...] = ()  # other statuses of success
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,24 @@ class OpenRoute:
     summary: str
     status: int = 200
     query: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    also: tuple[int, ...] = ()
 
 
 _LIST = ("limit", "after")
 _LINK = ("exp", "sig")
+_JOB = ("Idempotency-Key", "Prefer")
+_FORM = ("application/json", "multipart/form-data")
+_FILE = ("multipart/form-data", "image/*")
 _DELIVERIES = ("endpoint", "event", "state", *_LIST)
 
 ROUTES: tuple[Route | OpenRoute, ...] = (
-    Route(POST, "/v1/jobs", jobs.create, Role.WRITE, "Submit a job", JobRequest, 202),
+    Route(POST, "/v1/jobs", jobs.create, Role.WRITE, "Submit a job", JobRequest, 202, (), _JOB, _FORM, (200,)),
     Route(GET, "/v1/jobs", jobs.index, Role.READ, "List jobs", query=("state", "operation", "vendor", *_LIST)),
     Route(GET, "/v1/jobs/{id}", jobs.show, Role.READ, "Look at a job"),
     Route(GET, "/v1/jobs/{id}/timeline", jobs.timeline, Role.READ, "Every step of a job with its time"),
     Route(POST, "/v1/jobs/{id}/cancel", jobs.cancel, Role.WRITE, "Cancel a job"),
-    Route(POST, "/v1/assets", assets.create, Role.WRITE, "Upload an image", status=201),
+    Route(POST, "/v1/assets", assets.create, Role.WRITE, "Upload an image", status=201, media=_FILE),
     Route(GET, "/v1/assets/{id}", assets.show, Role.READ, "Look at an asset"),
     OpenRoute(GET, "/v1/assets/{id}/content", assets.content, "An asset's bytes, by signed link or key", query=_LINK),
     Route(GET, "/v1/operations", operations.index, Role.READ, "List operations"),
