@@ -6,28 +6,33 @@ look-ups would stop everything else that runs there.
 
 import asyncio
 import socket
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from aiohttp.abc import AbstractResolver, ResolveResult
+
+from handlers.connections import AddrInfo
 
 # Made one by one as they are needed. A look-up that hangs holds one until the system gives up.
 MOST_LOOKUPS = 64
 
 
 class Resolver(AbstractResolver):
-    """One per client, so that names under one policy never wait for those under another."""
+    """One per client, so that names under one policy never wait for those under another.
 
-    def __init__(self) -> None:
+    `look_up` is called as `socket.getaddrinfo` is, in a thread.
+    """
+
+    def __init__(self, look_up: Callable[..., Sequence[AddrInfo]] = socket.getaddrinfo) -> None:
+        self._look_up = look_up
         self._threads = ThreadPoolExecutor(MOST_LOOKUPS, "names")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """Every address of a host. Raises OSError."""
-        ask = partial(
-            socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-        )
+        ask = partial(self._look_up, host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
         found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
         return [
             ResolveResult(

@@ -21,6 +21,7 @@ from service.app import Wirephoto, running
 from service.clock import Clock
 from service.config import PicWishSettings, Settings, VanceAISettings
 from service.server import listen, serving
+from service.store.database import Database
 
 API_KEY = "wp_test-key-of-the-first-project-0123456789"
 LOOPBACK = ["127.0.0.0/8"]
@@ -225,11 +226,12 @@ async def stand(
     *,
     reachable: bool = True,
     clock: Clock | None = None,
+    database: Database | None = None,
     vanceai: VanceAISandbox | None = None,
     picwish: PicWishSandbox | None = None,
     **changes: Any,
 ) -> AsyncIterator[Stand]:
-    """A service with both sandboxes. `reachable`: vendors can call us back. Given sandboxes are already started."""
+    """A service with both sandboxes. `reachable`: vendors can call us back. What is given is already started."""
     async with AsyncExitStack() as stack:
         if vanceai is None:
             vanceai = VanceAISandbox(VanceAIPlay(work_seconds=0, poll_seconds=0))
@@ -245,7 +247,7 @@ async def stand(
         port = sock.getsockname()[1]
         public_url = changes.get("public_url") or (f"http://127.0.0.1:{port}" if reachable else None)
         settings = settings.model_copy(update={"port": port, "public_url": public_url})
-        wirephoto = await stack.enter_async_context(running(settings, clock=clock))
+        wirephoto = await stack.enter_async_context(running(settings, clock=clock, database=database))
         await stack.enter_async_context(serving(wirephoto, sock))
         http = await stack.enter_async_context(aiohttp.ClientSession())
         yield Stand(wirephoto, Client(f"http://127.0.0.1:{port}", http), vanceai, picwish)

@@ -294,14 +294,7 @@ async def _input(tx: Tx, core: Core, project: int, entry: _Resolved, now: int) -
     if entry.upload is None:
         return Input(entry.name, dict(entry.source), entry.asset.row if entry.asset else None, entry.link)
     asset = await assets.add(
-        tx,
-        public_id=ids.new_id("ast", now),
-        project=project,
-        file=entry.upload.stored,
-        image=entry.upload.image,
-        filename=entry.upload.filename,
-        now=now,
-        expires_at=now + core.asset_retention_ms,
+        tx, project, entry.upload.stored, entry.upload.image, now, core.asset_retention_ms, entry.upload.filename
     )
     return Input(entry.name, {"asset": asset.id}, asset.row, None)
 

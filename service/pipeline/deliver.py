@@ -62,7 +62,12 @@ class Deliver:
     """`jitter()` gives a random number from -1 to 1."""
 
     def __init__(
-        self, core: Core, destinations: Destinations, schedule: tuple[int, ...], jitter: Callable[[], float]
+        self,
+        core: Core,
+        destinations: Destinations,
+        schedule: tuple[int, ...],
+        jitter: Callable[[], float],
+        most_under_way: int = MOST_UNDER_WAY,
     ) -> None:
         self._core = core
         self._destinations = destinations
@@ -74,7 +79,7 @@ class Deliver:
         self._tasks: set[asyncio.Task[None]] = set()
         self._crowded: OrderedDict[int, Lane] = OrderedDict()
         self._under_way = 0
-        self._most_under_way = min(MOST_UNDER_WAY, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 2 // 5)
+        self._most_under_way = min(most_under_way, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 2 // 5)
         self._stopping = False
         self.wake_scan: Callable[[], None] = lambda: None
 

@@ -10,7 +10,6 @@ import structlog
 
 from handlers.http import TransportError
 from handlers.vendors.contract import MAX_RESULT_BYTES, VendorError
-from schemas import ids
 from schemas.asset import ImageInfo, StoredFile
 from schemas.event import EventType
 from schemas.job import Charged, ErrorClass, Failure, Job, Result
@@ -108,15 +107,6 @@ async def finish_job(tx: Tx, core: Core, job: Job, now: int) -> Announced | None
     for result in await results.of_job(tx, job.row):
         kept = result.kept
         assert kept is not None, "every output is kept before the job is finished"
-        asset = await assets.add(
-            tx,
-            public_id=ids.new_id("ast", now),
-            project=job.project,
-            file=kept.file,
-            image=kept.image,
-            filename=None,
-            now=now,
-            expires_at=now + core.asset_retention_ms,
-        )
+        asset = await assets.add(tx, job.project, kept.file, kept.image, now, core.asset_retention_ms)
         await results.is_asset(tx, result.row, asset.row)
     return await announce.job_event(tx, core, finished, EventType.JOB_SUCCEEDED, now)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import structlog
 
 from handlers.http import Http, TransportError
-from schemas import ids
 from schemas.asset import ImageInfo, StoredFile
 from schemas.catalogue import InputSpec, Operation
 from schemas.job import ErrorClass, Failure, Input, Job
@@ -133,15 +132,6 @@ async def _staged(tx: Tx, core: Core, job: Job, staged: Sequence[Staged]) -> boo
     if not await jobs.staged(tx, job.row, core.node, now):
         return False
     for entry in staged:
-        asset = await assets.add(
-            tx,
-            public_id=ids.new_id("ast", now),
-            project=job.project,
-            file=entry.file,
-            image=entry.image,
-            filename=None,
-            now=now,
-            expires_at=now + core.asset_retention_ms,
-        )
+        asset = await assets.add(tx, job.project, entry.file, entry.image, now, core.asset_retention_ms)
         await jobs.staged_input(tx, job.row, entry.name, asset.row)
     return True

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from schemas import ids
 from schemas.asset import Asset, ImageInfo, StoredFile
 from service.store import sql
 from service.store.database import Reader, Row, Tx
@@ -26,17 +27,10 @@ def asset_of(row: Row) -> Asset:
 
 
 async def add(
-    tx: Tx,
-    *,
-    public_id: str,
-    project: int,
-    file: StoredFile,
-    image: ImageInfo,
-    filename: str | None,
-    now: int,
-    expires_at: int,
+    tx: Tx, project: int, file: StoredFile, image: ImageInfo, now: int, lives_ms: int, filename: str | None = None
 ) -> Asset:
     """Only after the file is durable."""
+    public_id, expires_at = ids.new_id("ast", now), now + lives_ms
     row = await tx.one(
         _SQL["add"],
         {

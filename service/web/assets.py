@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from schemas import ids
 from schemas.asset import Asset, ImageInfo, StoredFile
 from schemas.problem import FieldError, Problem, invalid, not_found
 from service import images
@@ -34,17 +33,8 @@ async def create(request: Request, who: Principal) -> Response:
         raise invalid([FieldError("file", error.reason)]) from None
     except TooLarge:
         raise too_large(site.max_upload_bytes) from None
-    now = site.clock.now()
-    asset = await site.core.db.write(
-        assets.add,
-        public_id=ids.new_id("ast", now),
-        project=who.project,
-        file=file,
-        image=image,
-        filename=name,
-        now=now,
-        expires_at=now + site.core.asset_retention_ms,
-    )
+    lives_ms = site.core.asset_retention_ms
+    asset = await site.core.db.write(assets.add, who.project, file, image, site.clock.now(), lives_ms, name)
     return Answer(shown.asset(asset, site.core.links), 201, {"Location": f"/v1/assets/{asset.id}"})
 
 

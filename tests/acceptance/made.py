@@ -1,5 +1,6 @@
 """Pictures and requests that tests make, and the proof that a refused request left nothing behind."""
 
+import asyncio
 import io
 import json
 import os
@@ -7,6 +8,8 @@ import struct
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -89,3 +92,17 @@ async def leaving_nothing(it: Stand) -> AsyncIterator[None]:
 
 def fields(problem: Any) -> set[str]:
     return {error["field"] for error in problem["errors"]}
+
+
+def hold_work(it: Stand) -> asyncio.Event:
+    """From now on VanceAI's work ends when the event is set."""
+    done = asyncio.Event()
+    it.vanceai.settings = replace(it.vanceai.settings, work_seconds=done.wait)
+    return done
+
+
+async def finished(it: Stand, photo: Path, operation: str = ENLARGE, **job: Any) -> dict[str, Any]:
+    status, body = await it.client.submit(operation, photo, headers={"Prefer": "wait=20"}, **job)
+    assert (status, body["state"]) == (200, "succeeded"), body
+    made: dict[str, Any] = body
+    return made

@@ -5,32 +5,17 @@ import hashlib
 import io
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
 from PIL import Image
 
-from tests.acceptance.made import ENLARGE, fields, form, leaving_nothing, picture, queue, upload
-from tests.harness import Stand, receiver, server_of, stand, terminal_events
+from tests.acceptance.made import ENLARGE, fields, finished, form, hold_work, leaving_nothing, picture, queue, upload
+from tests.harness import receiver, server_of, stand, terminal_events
 
 pytestmark = pytest.mark.anyio
 
 FACE = "picwish/self-face-cutout"
-
-
-def hold_work(it: Stand) -> asyncio.Event:
-    """From now on VanceAI's work ends when the event is set."""
-    done = asyncio.Event()
-    it.vanceai.settings = replace(it.vanceai.settings, work_seconds=done.wait)
-    return done
-
-
-async def finished(it: Stand, photo: Path, operation: str = ENLARGE, **job: Any) -> dict[str, Any]:
-    status, body = await it.client.submit(operation, photo, headers={"Prefer": "wait=20"}, **job)
-    assert (status, body["state"]) == (200, "succeeded"), body
-    made: dict[str, Any] = body
-    return made
 
 
 # --- taking in -------------------------------------------------------------------------------------------------------

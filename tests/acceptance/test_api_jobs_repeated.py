@@ -2,33 +2,16 @@
 
 import asyncio
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.acceptance.made import ENLARGE, NOBODY_THERE, fields, form, leaving_nothing
+from tests.acceptance.made import ENLARGE, NOBODY_THERE, fields, finished, form, hold_work, leaving_nothing
 from tests.fast_clock import FastClock
-from tests.harness import Stand, receiver, stand
+from tests.harness import receiver, stand
 
 pytestmark = pytest.mark.anyio
-
-FACE = "picwish/self-face-cutout"
-
-
-def hold_work(it: Stand) -> asyncio.Event:
-    """From now on VanceAI's work ends when the event is set."""
-    done = asyncio.Event()
-    it.vanceai.settings = replace(it.vanceai.settings, work_seconds=done.wait)
-    return done
-
-
-async def finished(it: Stand, photo: Path, operation: str = ENLARGE, **job: Any) -> dict[str, Any]:
-    status, body = await it.client.submit(operation, photo, headers={"Prefer": "wait=20"}, **job)
-    assert (status, body["state"]) == (200, "succeeded"), body
-    made: dict[str, Any] = body
-    return made
 
 
 # --- Prefer: wait ----------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from tests.acceptance.made import (
     ENLARGE,
     NOBODY_THERE,
     bomb,
-    form,
     picture,
     traces,
 )
@@ -22,14 +21,6 @@ pytestmark = pytest.mark.anyio
 
 JSON = {"Content-Type": "application/json"}
 MEGAPIXELS_35 = (7000, 5000)
-
-
-async def submitted(it: Stand, job: Any, **files: bytes) -> tuple[int, Any]:
-    return await it.client.call("POST", "/v1/jobs", data=form(job, **files))
-
-
-def reasons(problem: Any, field: str) -> str:
-    return " ".join(error["reason"] for error in problem["errors"] if error["field"] == field)
 
 
 # --- source URLs -----------------------------------------------------------------------------------------------------
