@@ -1,6 +1,7 @@
 """The job: a user's request to run one operation, and what became of it."""
 
 import json
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -109,8 +110,14 @@ JobEvent = Literal["job.queued", "job.submitted", "job.progressed", "job.succeed
 
 def _small(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
     # They stand in every event of the job.
-    if len(json.dumps(value)) > MAX_PARAMS_BYTES:
+    if len(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")) > MAX_PARAMS_BYTES:
         raise ValueError(f"must not be larger than {MAX_PARAMS_BYTES} bytes as JSON")
+    return value
+
+
+def _operation(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_]+/[A-Za-z0-9_\-]+", value):
+        raise ValueError("must be vendor/name, such as vanceai/enlarge3")
     return value
 
 
@@ -122,7 +129,7 @@ class JobRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    operation: str = Field(pattern=r"^[a-z0-9_]+/[A-Za-z0-9_\-]+$", examples=["vanceai/enlarge3"])
+    operation: Annotated[str, AfterValidator(_operation)] = Field(max_length=100, examples=["vanceai/enlarge3"])
     inputs: dict[str, JobInput] = Field(default_factory=dict, max_length=8)
     params: Params = Field(default_factory=dict, description="By the vendor's own names.")
     extra: Params = Field(default_factory=dict, description="Raw params, passed through unchecked.")

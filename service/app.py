@@ -27,7 +27,7 @@ from service.security.egress import Guard
 from service.security.keys import Role
 from service.security.links import AssetLinks
 from service.security.vault import Vault, WrongKey, key_file
-from service.store import keys, meta, nodes, projects
+from service.store import keys, meta, nodes, projects, submissions
 from service.store.database import Database, Tx
 from service.store.files import FileStore
 from service.store.migrate import migrate
@@ -105,6 +105,9 @@ async def running(
         )
         guard = Guard(settings.networks)
         vendors = await accounts.open_all(settings, core.db, clock, stack)
+        for contracted in vendors:
+            if contracted.vendor.announces:
+                await database.write(submissions.ask_all, contracted.name, clock.now())
         delivery_http = accounts.http(stack, settings, guard)
         source_http = accounts.http(stack, settings, Guard(settings.source_networks))
         destinations = {"webhook": Webhook(delivery_http, clock.now)}

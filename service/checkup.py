@@ -61,22 +61,16 @@ async def checkup(config: Path | None) -> list[Finding]:
     except InvalidSettings as error:
         mend = "correct it in the file or in the environment; the names are in the documentation"
         return [_fault("settings", line, mend) for line in str(error).splitlines()]
-    up = await _answers(_local(settings))
+    up = await _answers(settings.local_url)
     return [
         _ok("settings", "every one is known and valid"),
         _address(settings, up=up),
         _data_folder(settings.data_dir),
         *await _store_and_key(settings, up=up),
-        *_vendors(settings),
+        *_vendors(settings, up=up),
         await _public_url(settings, up=up),
         *_ca_file(settings.ca_file),
     ]
-
-
-def _local(settings: Settings) -> str:
-    """Where a Wirephoto with these settings is reached on this machine."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - a comparison
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 async def _answers(url: str) -> bool | None:
@@ -171,7 +165,7 @@ def _fits(vault: Vault | None, known: frozenset[str], key: Finding) -> Finding:
     return _fault(key.about, f"the store's secrets were sealed with {', '.join(sorted(missing))}; {says}", mend)
 
 
-def _vendors(settings: Settings) -> Iterator[Finding]:
+def _vendors(settings: Settings, *, up: bool | None) -> Iterator[Finding]:
     names = []
     for known in KNOWN:
         own = known.settings(settings)
@@ -186,7 +180,10 @@ def _vendors(settings: Settings) -> Iterator[Finding]:
             yield _ok(f"vendor {known.name}", f"configured, at {urlsplit(own.base_url).hostname}")
     if not any(getattr(known.settings(settings), known.credential) for known in KNOWN):
         mend = f"set {' or '.join(names)}; to try without an account: wirephoto serve --sandbox"
-        yield _fault("vendors", "none is configured, so no job can run", mend)
+        if up:
+            yield _note("vendors", "none is configured here; the service that is up may have other settings", mend)
+        else:
+            yield _fault("vendors", "none is configured, so no job can run", mend)
 
 
 async def _public_url(settings: Settings, *, up: bool | None) -> Finding:

@@ -47,6 +47,7 @@ class Contents(click.Group):
             formatter.write_dl([(name, entry.line) for name, entry in CONTENTS.items()])
 
 
+@click.version_option(package_name="wirephoto", message="%(version)s")
 @click.group(cls=Contents, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Wirephoto: submit an image-AI job once, receive one signed event.

@@ -201,7 +201,13 @@ class Settings(BaseSettings):
     @property
     def link_base(self) -> str:
         """What our own links begin with."""
-        return self.public_url or f"http://{self.host}:{self.port}"
+        return self.public_url or self.local_url
+
+    @property
+    def local_url(self) -> str:
+        """Where this machine reaches the service."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - a comparison
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def reply_base(self) -> str | None:
@@ -238,13 +244,32 @@ def load(config: Path | None = None, **overrides: Any) -> Settings:
     try:
         return FromFile(**overrides)
     except ValidationError as error:
-        lines = [f"{_name(fault['loc'])}: {fault['msg']}" for fault in error.errors(include_input=False)]
+        lines = [
+            f"{_name(fault['loc'])}: {reason_of(fault['type'], fault['msg'], unknown='unknown setting')}"
+            for fault in error.errors(include_input=False)
+        ]
         raise InvalidSettings("\n".join(lines)) from None
     except SettingsError:
         # A whole vendor given as one variable; the text would show its value.
         raise InvalidSettings(f"{PREFIX}<VENDOR>: must be a JSON object; better set each part alone") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidSettings(f"{file} is not TOML: {_where(error)}") from None
+
+
+_REASONS = {
+    "model_type": "must be an object",
+    "dict_type": "must be an object",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "missing": "is required",
+}
+
+
+def reason_of(kind: str, message: str, *, unknown: str = "unknown") -> str:
+    """pydantic's words for one fault, in words for people who never saw pydantic."""
+    if kind == "extra_forbidden":
+        return unknown
+    return _REASONS.get(kind, message.removeprefix("Value error, "))
 
 
 def _where(error: tomllib.TOMLDecodeError | UnicodeDecodeError) -> str:

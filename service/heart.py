@@ -63,4 +63,4 @@ class Heart:
             await core.clock.sleep(SWEEP_SECONDS)
 
     async def _known(self, hashes: Sequence[str]) -> set[str]:
-        return await self._core.db.read(assets.known, hashes)
+        return await self._core.db.read(assets.known, hashes, self._core.clock.now())

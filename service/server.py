@@ -91,10 +91,9 @@ async def with_sandboxes(settings: Settings, stack: AsyncExitStack) -> Settings:
     stack.push_async_callback(sandboxes.stop)
     vance, pic = sandboxes.vendors["vanceai"], sandboxes.vendors["picwish"]
     loopback = ["127.0.0.0/8", "::1/128"]
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - a comparison
     return settings.model_copy(
         update={
-            "public_url": settings.public_url or f"http://{host}:{settings.port}",
+            "public_url": settings.link_base,
             "allow_networks": [*settings.allow_networks, *loopback],
             "allow_source_networks": [*settings.allow_source_networks, *loopback],
             "vanceai": settings.vanceai.model_copy(
@@ -118,8 +117,8 @@ def _greet(wirephoto: Wirephoto, *, sandbox: bool) -> None:
         lines += [
             "The vendors are sandboxes on this machine. Try:",
             f"  export WIREPHOTO_URL={url} WIREPHOTO_KEY={wirephoto.made_key or 'wp_…'}",
-            "  wirephoto submit photo.jpg --operation vanceai/enlarge3 --param scale=2 --wait -o big.png",
-            "  wirephoto submit photo.jpg --operation picwish/self-face-cutout --wait -o face.png",
+            "  .venv/bin/wirephoto submit photo.jpg --operation vanceai/enlarge3 --param scale=2 --wait -o big.jpg",
+            "  .venv/bin/wirephoto submit photo.jpg --operation picwish/self-face-cutout --wait -o face.png",
         ]
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()

@@ -40,7 +40,9 @@ class Measured:
 def measure(data: bytes) -> Measured:
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return Measured(image.format or "", image.width, image.height)
+            # Many phones write several JPEGs into one file, which Pillow calls MPO; to all others it is a JPEG.
+            form = "JPEG" if image.format == "MPO" else image.format
+            return Measured(form or "", image.width, image.height)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         # More than any vendor takes; the true size doesn't matter any more.
         return Measured("JPEG", 65_535, 65_535)

@@ -206,7 +206,8 @@ class PicWishSandbox(Sandbox[PicWishSettings, PicWishTask]):
 
     async def _source(self, asked: Asked) -> Upload | str:
         """The one source image: an upload within the limits, or a URL."""
-        url, file = asked.fields.get("image_url"), asked.files.get("image_file")
+        # "If this parameter is present, the other image source parameters must be empty."
+        url, file = asked.fields.get("image_url") or None, asked.files.get("image_file")
         if url is not None and file is None:
             if urlsplit(url).scheme not in ("http", "https"):
                 raise self._refusal(400, "image_url is no http(s) URL")

@@ -123,6 +123,7 @@ class Accepted(StrEnum):
     """Whether the vendor took the paid call in, when it ended in an error."""
 
     NO = "no"  # it said no, or the request never left
+    UNLIKELY = "unlikely"  # it said no, but not that nothing was begun: tried again at once, and the bill tells
     UNKNOWN = "unknown"  # a time-out or a lost answer: it may have
 
 

@@ -103,7 +103,11 @@ SIBLINGS: Mapping[str, Sibling] = {
     "self-face-cutout": Sibling(
         title="Face cutout",
         params={
-            "sync": {**_FLAG, "description": "1 waits for the result within the submission itself."},
+            "sync": {
+                **_FLAG,
+                "enum": [0, 1, "0", "1"],
+                "description": "1 waits for the result within the submission itself.",
+            },
             "crop": {**_FLAG, "description": "1 crops to the edge of what was cut out."},
             "output_format": {"enum": ["png", "jpg"], "default": "png", "description": "png is transparent."},
         },

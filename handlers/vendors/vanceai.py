@@ -37,6 +37,7 @@ PROGRESS_SECONDS = 15.0
 DOWNLOAD_SECONDS = 300.0
 
 FINE = 200
+TOO_MANY = 429
 CODES: Mapping[int, Meaning] = {
     10001: Meaning(ErrorClass.INPUT, "a parameter is wrong"),
     10010: Meaning(ErrorClass.VENDOR, "internal error", permanent=False, retryable=True, of_task=False),
@@ -141,7 +142,11 @@ FEATURES: Mapping[str, Feature] = {
         model="SharpenGeneralStable",
         params={
             # In the document's workflow example (1), in none of its tables: passed through.
-            "blur_type": {"description": "Passed through; the document does not explain it."},
+            "blur_type": {
+                "type": "integer",
+                "minimum": 0,
+                "description": "Passed through; the document does not explain it.",
+            },
             **{name: _ranged("number", 0, 1, 0.5) for name in _STRENGTHS},
             "autoparams": _switch(_AUTO),
             "automodel": _switch("Lets the vendor choose the model; on by default."),
@@ -326,7 +331,11 @@ def _fault(answer: Answer, endpoint: str, secrets: tuple[str, ...], *, paid: boo
         return None
     if code is not None:
         message = reading.redacted(reading.readable(payload.get("msg")), secrets)
-        return reading.refused(_meaning(code, endpoint), code, message, answer.headers)
+        meaning = _meaning(code, endpoint)
+        # The document charges the download; the usage history also knows jobs. A fault may come after the work.
+        began = paid and not meaning.permanent and (endpoint, code) not in CODES_AT and code != TOO_MANY
+        accepted = Accepted.UNLIKELY if began else Accepted.NO
+        return reading.refused(meaning, code, message, answer.headers, accepted)
     # Words of a proxy, not of the vendor: what stands behind it may have done the work.
     accepted = Accepted.UNKNOWN if paid and answer.status >= 500 else Accepted.NO
     return reading.refused(reading.by_status(answer.status), answer.status, "", answer.headers, accepted)

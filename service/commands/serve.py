@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+SANDBOX_DATA_DIR = Path("wirephoto-sandbox-data")
+
 
 def refuse(message: str) -> None:
     """One clear message on standard error; 2 tells a supervisor that trying again without a change is no use."""
@@ -39,6 +41,10 @@ def serve(config: Path | None, host: str | None, port: int | None, data_dir: Pat
         settings = load(config, **{name: value for name, value in given.items() if value is not None})
     except InvalidSettings as error:
         refuse(f"these settings can't be used:\n{error}")
+
+    if sandbox and "data_dir" not in settings.model_fields_set:
+        # Jobs that stand-ins have begun must never be asked for at the real vendors.
+        settings = settings.model_copy(update={"data_dir": SANDBOX_DATA_DIR})
 
     from service.security.vault import WrongKey
     from service.server import serve as run

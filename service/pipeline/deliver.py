@@ -77,7 +77,9 @@ class Deliver:
         self._messages: OrderedDict[int, Message] = OrderedDict()
         self._message_bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        # Lanes that wait for room: those below their share, and those that have it and want more.
         self._crowded: OrderedDict[int, Lane] = OrderedDict()
+        self._sated: OrderedDict[int, Lane] = OrderedDict()
         self._under_way = 0
         self._most_under_way = min(most_under_way, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 2 // 5)
         self._stopping = False
@@ -157,7 +159,8 @@ class Deliver:
                 lane.filling, lane.resting = self._spawn(self._rest(lane)), True
                 return
             if not self._has_room(lane):
-                self._crowded[lane.row] = lane
+                line = self._crowded if lane.in_flight < FAIR_SHARE else self._sated
+                line[lane.row] = lane
                 return
             owed = lane.waiting.popleft()
             lane.in_flight += 1
@@ -171,6 +174,12 @@ class Deliver:
         if self._under_way >= self._most_under_way:
             return False
         return lane.in_flight < FAIR_SHARE or self._under_way < self._most_under_way // 2
+
+    def _offer_room(self) -> None:
+        """Who has waited goes first; who has nothing to send any more leaves it to the next."""
+        for line, most in ((self._crowded, self._most_under_way), (self._sated, self._most_under_way // 2)):
+            while line and self._under_way < most:
+                self._pump(line.popitem(last=False)[1])
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -236,9 +245,7 @@ class Deliver:
         finally:
             lane.in_flight -= 1
             self._under_way -= 1
-            # Who has waited for room goes first.
-            if self._crowded:
-                self._pump(self._crowded.popitem(last=False)[1])
+            self._offer_room()
             self._pump(lane)
             self._drop_if_idle(lane)
 

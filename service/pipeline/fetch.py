@@ -50,7 +50,7 @@ class Fetch:
 
     async def _keep(self, result: Result, contracted: Contracted) -> None:
         file, image = await self._download(result, contracted)
-        await self._core.db.write(results.keep, result.row, file, image, self._core.clock.now())
+        await self._core.insist(results.keep, result.row, file, image, self._core.clock.now())
 
     async def _download(self, result: Result, contracted: Contracted) -> tuple[StoredFile, ImageInfo]:
         """Raises VendorError; `permanent` where these bytes will never be had."""

@@ -134,7 +134,8 @@ class Submit:
                 log.info("job.failed", job=job.id, error_class=error.error_class, code=error.code)
         else:
             due_at = now + _wait(error, job.tries)
-            await self._core.insist(_not_submitted, self._core, job, submission, due_at, now)
+            doubtful = error.accepted is Accepted.UNLIKELY
+            await self._core.insist(_not_submitted, self._core, job, submission, due_at, now, doubtful=doubtful)
             log.warning("job.submit_later", job=job.id, code=error.code, due_at=due_at)
         self._core.wake(jobs.Step.SUBMIT, job.vendor)
         self._core.wake(poll.STEP, job.vendor)
@@ -256,11 +257,13 @@ async def _refused(
     return await announce.fail_job(tx, core, job.row, failure, Charged.NO, now)
 
 
-async def _not_submitted(tx: Tx, core: Core, job: Job, submission: Submission, due_at: int, now: int) -> None:
+async def _not_submitted(
+    tx: Tx, core: Core, job: Job, submission: Submission, due_at: int, now: int, *, doubtful: bool
+) -> None:
     if await _taken_in_after_all(tx, core, submission, now):
         return
     await submissions.close(tx, submission.row)
-    await jobs.not_submitted(tx, job.row, submission.row, due_at)
+    await jobs.not_submitted(tx, job.row, submission.row, due_at, now if doubtful else None)
 
 
 async def _taken_in_after_all(tx: Tx, core: Core, submission: Submission, now: int) -> bool:

@@ -78,6 +78,6 @@ async def by_row(reader: Reader, project: int, asset: int) -> Asset | None:
     return None if row is None else asset_of(row)
 
 
-async def known(reader: Reader, hashes: Sequence[str]) -> set[str]:
+async def known(reader: Reader, hashes: Sequence[str], now: int) -> set[str]:
     """Which of these hashes are still named by something."""
-    return {sha256 for sha256 in hashes if await reader.one(_SQL["known"], {"sha256": sha256}) is not None}
+    return {sha256 for sha256 in hashes if await reader.one(_SQL["known"], {"sha256": sha256, "now": now}) is not None}

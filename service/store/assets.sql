@@ -15,9 +15,9 @@ FROM assets WHERE public_id = :public_id;
 SELECT id, public_id, project_id, sha256, bytes, content_type, width, height, filename, created_at, expires_at
 FROM assets WHERE id = :asset AND project_id = :project;
 
--- A file is known while an asset, or a result on its way to become one, names it.
+-- A file is known while an asset that has not expired, or a result on its way to become one, names it.
 -- name: known
-SELECT 1 AS known FROM assets WHERE sha256 = :sha256
+SELECT 1 AS known FROM assets WHERE sha256 = :sha256 AND expires_at > :now
 UNION
-SELECT 1 AS known FROM results WHERE sha256 = :sha256
+SELECT 1 AS known FROM results WHERE sha256 = :sha256 AND asset_id IS NULL
 LIMIT 1;

@@ -98,6 +98,11 @@ async def hold(tx: Tx, endpoint: int) -> int:
     return await tx.run(_SQL["hold"], {"endpoint": endpoint})
 
 
+async def unhold(tx: Tx, endpoint: int, now: int) -> int:
+    """Owe again what was held; the scan finds it."""
+    return await tx.run(_SQL["unhold"], {"endpoint": endpoint, "now": now})
+
+
 async def discard(tx: Tx, endpoint: int, now: int) -> int:
     """The endpoint is gone: say so in the ledger of each delivery."""
     return await tx.run(_SQL["discard"], {"endpoint": endpoint, "now": now})

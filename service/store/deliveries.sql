@@ -30,6 +30,11 @@ WHERE id = :delivery AND node = :node AND state IN ('pending', 'held');
 UPDATE deliveries SET state = 'held', due_at = NULL, retry_at = NULL
 WHERE endpoint_id = :endpoint AND state = 'pending';
 
+-- What was held flows again. An attempt that is just under way may be made twice, under the same webhook-id.
+-- name: unhold
+UPDATE deliveries SET state = 'pending', node = NULL, due_at = :now
+WHERE endpoint_id = :endpoint AND state = 'held';
+
 -- name: discard
 UPDATE deliveries SET state = 'discarded', due_at = NULL, retry_at = NULL, node = NULL, finished_at = :now
 WHERE endpoint_id = :endpoint AND state IN ('pending', 'held');

@@ -119,5 +119,10 @@ async def disable(tx: Tx, endpoint: int, reason: str, now: int) -> Endpoint | No
     return None if row is None else _endpoint(row)
 
 
+async def enable(tx: Tx, endpoint: int, now: int) -> bool:
+    """False where it was enabled already."""
+    return await tx.run(_SQL["enable"], {"endpoint": endpoint, "now": now}) == 1
+
+
 async def delete(tx: Tx, endpoint: int, now: int) -> bool:
     return await tx.run(_SQL["delete"], {"endpoint": endpoint, "now": now}) == 1

@@ -43,6 +43,10 @@ UPDATE endpoints SET state = 'disabled', disabled_reason = :reason, updated_at =
 WHERE id = :endpoint AND state <> 'disabled' AND deleted_at IS NULL
 RETURNING *;
 
+-- name: enable
+UPDATE endpoints SET state = 'enabled', disabled_reason = NULL, updated_at = :now
+WHERE id = :endpoint AND state <> 'enabled' AND deleted_at IS NULL;
+
 -- name: delete
 UPDATE endpoints SET deleted_at = :now, updated_at = :now
 WHERE id = :endpoint AND deleted_at IS NULL;

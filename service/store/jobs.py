@@ -202,8 +202,11 @@ async def submitting(tx: Tx, job: int, node: int, submission: int, possible_dupl
     return await _changed(tx, "submitting", values)
 
 
-async def not_submitted(tx: Tx, job: int, submission: int, due_at: int) -> bool:
-    return await _changed(tx, "not_submitted", {"job": job, "submission": submission, "due_at": due_at})
+async def not_submitted(
+    tx: Tx, job: int, submission: int, due_at: int, possible_duplicate_at: int | None = None
+) -> bool:
+    values = {"job": job, "submission": submission, "due_at": due_at, "possible_duplicate_at": possible_duplicate_at}
+    return await _changed(tx, "not_submitted", values)
 
 
 async def again(tx: Tx, job: int, submission: int, now: int) -> bool:

@@ -140,6 +140,11 @@ async def hurry(tx: Tx, submission: int, due_at: int) -> bool:
     return await tx.run(_SQL["hurry"], {"submission": submission, "due_at": due_at}) == 1
 
 
+async def ask_all(tx: Tx, vendor: str, now: int) -> None:
+    """Every known task is asked at once: after a start, whatever was called to us meanwhile is lost."""
+    await tx.run(_SQL["ask_all"], {"vendor": vendor, "now": now})
+
+
 async def unanswered(tx: Tx, submission: int, node: int) -> bool:
     return await tx.run(_SQL["unanswered"], {"submission": submission, "node": node}) == 1
 

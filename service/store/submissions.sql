@@ -53,6 +53,11 @@ UPDATE submissions SET due_at = :due_at
 WHERE id = :submission AND node IS NULL AND state IN ('sending', 'running') AND vendor_task_id IS NOT NULL
   AND (due_at IS NULL OR due_at > :due_at);
 
+-- What a vendor said while we were away met a closed door.
+-- name: ask_all
+UPDATE submissions SET due_at = :now
+WHERE vendor = :vendor AND state = 'running' AND due_at IS NOT NULL AND due_at > :now;
+
 -- The paid call had no answer. The token stays good: a late callback on it still counts.
 -- name: unanswered
 UPDATE submissions SET state = 'unanswered', node = NULL, due_at = NULL

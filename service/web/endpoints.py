@@ -143,6 +143,21 @@ async def _change(tx: Tx, site: Site, endpoint: Endpoint, patch: EndpointPatch) 
     await endpoints.change(tx, current.row, replace(fields, **changes), site.clock.now())
 
 
+async def enable(request: Request, who: Principal) -> Response:
+    """A disabled endpoint is served again, and what was held for it is sent."""
+    site = site_of(request)
+    endpoint = await _find(request, who)
+    await site.core.db.write(_enable, endpoint.row, site.clock.now())
+    site.deliver.endpoint_changed(endpoint.row)
+    site.deliver.wake_scan()
+    return Answer(shown.endpoint(await _find(request, who)))
+
+
+async def _enable(tx: Tx, endpoint: int, now: int) -> None:
+    if await endpoints.enable(tx, endpoint, now):
+        await deliveries.unhold(tx, endpoint, now)
+
+
 async def delete(request: Request, who: Principal) -> Response:
     site = site_of(request)
     endpoint = await _find(request, who)

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 from handlers.destinations.contract import Destinations
 from schemas.problem import FieldError, Problem, invalid
 from service.clock import Clock
+from service.config import reason_of
 from service.pipeline.accept import Accept
 from service.pipeline.core import Core
 from service.pipeline.deliver import Deliver
@@ -200,7 +201,7 @@ def _too_deep(value: Any) -> bool:
 def field_errors(error: ValidationError) -> list[FieldError]:
     """Every fault by its dotted path. What was sent is not repeated: it may be a secret."""
     return [
-        FieldError(".".join(map(str, fault["loc"])) or "body", fault["msg"].removeprefix("Value error, "))
+        FieldError(".".join(map(str, fault["loc"])) or "body", reason_of(fault["type"], fault["msg"]))
         for fault in error.errors(include_url=False, include_input=False)
     ]
 

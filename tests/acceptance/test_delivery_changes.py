@@ -14,7 +14,7 @@ from service.security.vault import WrongKey
 from service.store import endpoints
 from service.store.database import Database, Query, Unit
 from service.store.sqlite import Sqlite
-from tests.acceptance.delivery_rig import FAILS, QUEUED, Gate, failing, rig
+from tests.acceptance.delivery_rig import FAILS, QUEUED, Gate, failing, rig, says
 from tests.acceptance.helpers import ENLARGE, done, small
 from tests.clock import ManualClock
 from tests.harness import API_KEY, PATIENCE, receiver, stand
@@ -252,3 +252,19 @@ async def test_a_key_that_sealed_something_is_asked_for_until_all_is_sealed_anew
         async with rig(tmp_path, secret_key=new, secret_keys_old=[old]) as it:
             await it.event()
             await good.wait_for(3)
+
+
+async def test_an_endpoint_that_was_gone_gets_all_that_was_held_once_it_is_enabled(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it, receiver() as shop:
+        shop.answers = [says(410)]
+        endpoint = await it.client.subscribe(shop.url, events=QUEUED, max_in_flight=1)
+        made = [await it.event()]
+        await it.until(made[0], endpoint, lambda found: found["state"] == "held")
+        made += [await it.event(), await it.event()]
+        for event in made[1:]:
+            await it.until(event, endpoint, lambda found: found["state"] == "held")
+        status, enabled = await it.client.call("POST", f"/v1/endpoints/{endpoint['id']}/enable")
+        assert (status, enabled["state"], enabled["disabled_reason"]) == (200, "enabled", None)
+        for event in made:
+            await it.until(event, endpoint, lambda found: found["state"] == "delivered")
+        assert sorted(got.headers["webhook-id"] for got in shop.got) == sorted([*made, made[0]])

@@ -222,3 +222,35 @@ def test_no_secret_shows_itself_in_the_settings(given: Given) -> None:
     )
     settings = load()
     assert SHOWN_NEVER not in repr(settings) + str(settings) + settings.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    "key", ["", "hunter2", f"wp_{'a' * 19}", f"sk_{'a' * 30}", f"wp_{'a' * 30} b", f"wp_{'é' * 30}"]
+)
+def test_an_api_key_that_could_never_be_sent_is_refused_by_name(given: Given, key: str) -> None:
+    given.env(API_KEY=key)
+    told = refused()
+    assert "WIREPHOTO_API_KEY" in told
+    assert not key or key not in told
+
+
+def test_a_secret_key_that_is_too_short_is_refused_by_name(given: Given) -> None:
+    given.env(SECRET_KEY=SHOWN_NEVER, SECRET_KEYS_OLD=f"{A_KEY},{SHOWN_NEVER}")
+    told = refused()
+    assert "WIREPHOTO_SECRET_KEY:" in told
+    assert "WIREPHOTO_SECRET_KEYS_OLD" in told
+    given.env(SECRET_KEY=A_KEY, SECRET_KEYS_OLD=B_KEY)
+    load()
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8080"),
+        ("0.0.0.0", "http://127.0.0.1:8080"),
+        ("::", "http://[::1]:8080"),
+        ("::1", "http://[::1]:8080"),
+    ],
+)
+def test_links_without_a_public_url_are_ones_that_this_machine_can_follow(host: str, local: str) -> None:
+    assert Settings(host=host).link_base == local

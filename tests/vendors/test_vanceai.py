@@ -230,14 +230,16 @@ async def test_numbers_may_be_strings(image: InputFile) -> None:
 
 @pytest.mark.parametrize("code", [*CODES, 19999])
 @pytest.mark.parametrize("endpoint", ["upload", "transform"])
-async def test_an_error_code_is_a_definite_no_with_its_class(endpoint: str, code: int, image: InputFile) -> None:
+async def test_an_error_code_is_a_no_with_its_class(endpoint: str, code: int, image: InputFile) -> None:
     expected = {10011: {"upload": ErrorClass.INPUT, "transform": ErrorClass.VENDOR}[endpoint]}
     listed = CODES.get(code)
     async with _running() as (one, sandbox):
         sandbox.faults.next(endpoint, sandboxes.error(code))
         error = await error_of(_submitted(one, image))
         assert error.error_class == expected.get(code, listed.error_class if listed else ErrorClass.VENDOR)
-        assert (error.code, error.accepted) == (str(code), Accepted.NO)
+        # An internal error may come after the work: the submission is made again, and the bill tells.
+        doubtful = endpoint == "transform" and code in (10010, 19999)
+        assert (error.code, error.accepted) == (str(code), Accepted.UNLIKELY if doubtful else Accepted.NO)
         transient = code in (10010, 19999) or (endpoint, code) == ("transform", 10011)
         assert error.permanent is not transient
 
