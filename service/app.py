@@ -63,7 +63,7 @@ def vault_of(settings: Settings) -> Vault:
     old = [key.get_secret_value() for key in settings.secret_keys_old]
     if settings.secret_key is not None:
         return Vault(settings.secret_key.get_secret_value(), old)
-    return Vault(key_file(settings.data_dir / "secret.key"), old)
+    return Vault(key_file(settings.secret_key_file), old)
 
 
 @asynccontextmanager
@@ -86,7 +86,7 @@ async def running(
     settings.data_dir.chmod(0o700)
     async with AsyncExitStack() as stack:
         if database is None:
-            sqlite = Sqlite(settings.data_dir / "wirephoto.sqlite3")
+            sqlite = Sqlite(settings.database_file)
             await sqlite.open()
             stack.push_async_callback(sqlite.close)
             database = sqlite

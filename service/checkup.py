@@ -21,9 +21,6 @@ from service.security.vault import Vault
 from service.store import meta
 from service.store.sqlite import Locked, Sqlite
 
-DATABASE = "wirephoto.sqlite3"
-KEY_FILE = "secret.key"
-
 
 class Level(StrEnum):
     OK = "ok"
@@ -119,7 +116,7 @@ def _data_folder(folder: Path) -> Finding:
 
 async def _store_and_key(settings: Settings, *, up: bool | None) -> list[Finding]:
     vault, key = _key(settings)
-    path = settings.data_dir / DATABASE
+    path = settings.database_file
     if not path.exists():
         return [_ok("store", "will be made at the first start"), key]
     store = Sqlite(path)
@@ -141,7 +138,7 @@ async def _store_and_key(settings: Settings, *, up: bool | None) -> list[Finding
 
 def _key(settings: Settings) -> tuple[Vault | None, Finding]:
     """The vault, where there is a key already, and what is to be said of the key alone."""
-    about, file = "secret key", settings.data_dir / KEY_FILE
+    about, file = "secret key", settings.secret_key_file
     if settings.secret_key is None and not file.exists():
         # Asking for the vault would make the file.
         return None, _ok(about, "will be made at the first start")

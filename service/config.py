@@ -199,6 +199,15 @@ class Settings(BaseSettings):
         return tuple(ipaddress.ip_network(text) for text in self.allow_source_networks)
 
     @property
+    def database_file(self) -> Path:
+        return self.data_dir / "wirephoto.sqlite3"
+
+    @property
+    def secret_key_file(self) -> Path:
+        """Where the key lies that is made at the first start; unused where SECRET_KEY is set."""
+        return self.data_dir / "secret.key"
+
+    @property
     def link_base(self) -> str:
         """What our own links begin with."""
         return self.public_url or self.local_url

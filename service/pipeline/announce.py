@@ -1,12 +1,15 @@
 """A change of a job becomes an event and its deliveries, inside the same unit."""
 
 from schemas.event import EventType
-from schemas.job import Charged, Failure, Job
+from schemas.job import Charged, ErrorClass, Failure, Job
 from service.pipeline import shown
 from service.pipeline.core import Announced, Core
 from service.store import deliveries, events, jobs, submissions
 from service.store.database import Tx
 from service.store.submissions import Submission
+
+# A fault of ours must end a job in plain words, and not for ever try again.
+OUR_FAULT = Failure(ErrorClass.UNKNOWN, "internal", "A fault in Wirephoto; it is in the log.", retryable=True)
 
 
 async def job_event(tx: Tx, core: Core, job: Job, event_type: EventType, now: int) -> Announced:

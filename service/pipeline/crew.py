@@ -5,7 +5,7 @@ from functools import partial
 from typing import TypeVar
 
 from schemas.delivery import Owed
-from schemas.job import ErrorClass, Failure, Job
+from schemas.job import Job
 from service.pipeline import announce, retry
 from service.pipeline.conclude import Conclude
 from service.pipeline.core import Announced, Core
@@ -114,5 +114,4 @@ async def _try_later(tx: Tx, core: Core, job: Job, *, counted: bool) -> Announce
     if not counted or job.faults + 1 < MOST_FAULTS:
         await jobs.try_later(tx, job.row, core.node, now + retry.backoff(job.faults), counted=counted)
         return None
-    failure = Failure(ErrorClass.UNKNOWN, "internal", "A fault in Wirephoto; it is in the log.", retryable=True)
-    return await announce.fail_job(tx, core, job.row, failure, None, now)
+    return await announce.fail_job(tx, core, job.row, announce.OUR_FAULT, None, now)

@@ -54,8 +54,7 @@ class Poll:
         """A fault of ours while asking: asked again, and after the deadline ended in plain words."""
         now = self._core.clock.now()
         if now >= submission.deadline_at and not isinstance(fault, StoreUnavailable):
-            message = "A fault in Wirephoto; it is in the log."
-            await self._fail(submission, Failure(ErrorClass.UNKNOWN, "internal", message, retryable=True))
+            await self._fail(submission, announce.OUR_FAULT)
             return
         due_at = now + retry.backoff(submission.asks)
         await self._core.insist(_release, submission, self._core.node, due_at)

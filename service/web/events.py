@@ -13,14 +13,12 @@ from service.pipeline import shown
 from service.store import deliveries, events
 from service.store.database import Reader
 from service.store.keys import Principal
-from service.web.site import Answer, bad_cursor, limit_of, page, query_choice, query_int, site_of
-
-_NEWEST = 2**63 - 1
+from service.web.site import NEWEST, Answer, bad_cursor, limit_of, page, query_choice, query_int, site_of
 
 
 async def index(request: Request, who: Principal) -> Response:
     site, limit = site_of(request), limit_of(request)
-    after = query_int(request, "after", 0, 0, _NEWEST)
+    after = query_int(request, "after", 0, 0, NEWEST)
     chosen = query_choice(request, "type", list(EventType))
     found = await site.core.db.read(events.after, who.project, after, chosen, limit + 1)
     return page([shown.event(entry) for entry in found], limit, cursor="sequence")
@@ -68,7 +66,7 @@ async def deliveries_index(request: Request, who: Principal) -> Response:
 async def _page(
     reader: Reader, project: int, chosen: deliveries.Filter, cursor: str | None, limit: int
 ) -> list[dict[str, Any]]:
-    before = _NEWEST
+    before = NEWEST
     if cursor is not None:
         last = await deliveries.get(reader, project, cursor)
         if last is None:

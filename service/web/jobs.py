@@ -22,6 +22,7 @@ from service.store.keys import Principal
 from service.web.forms import clean_name, keep, part_chunks, read_form
 from service.web.site import (
     MAX_JSON_BYTES,
+    NEWEST,
     Answer,
     Site,
     bad_cursor,
@@ -39,7 +40,6 @@ from service.web.site import (
 _WAIT = re.compile(r"(?:^|[,;]\s*)wait=(\d+)\s*(?:$|[,;])")
 LONGEST_WAIT = 60
 _KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
-_NEWEST = 2**63 - 1
 
 
 async def create(request: Request, who: Principal) -> Response:
@@ -162,7 +162,7 @@ async def index(request: Request, who: Principal) -> Response:
 async def _page(
     reader: Reader, site: Site, project: int, chosen: jobs.Filter, cursor: str | None, limit: int
 ) -> list[dict[str, Any]]:
-    before = _NEWEST
+    before = NEWEST
     if cursor is not None:
         last = await jobs.get(reader, project, cursor)
         if last is None:

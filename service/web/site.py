@@ -32,6 +32,8 @@ MAX_JSON_BYTES = 1024 * 1024
 MAX_JSON_DEPTH = 64
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 DEFAULT_LIMIT, MAX_LIMIT = 50, 200
+# Beyond every row and sequence: where a list that begins with the newest begins.
+NEWEST = 2**63 - 1
 
 
 @dataclass(frozen=True)

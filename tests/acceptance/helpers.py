@@ -16,11 +16,15 @@ import aiohttp
 from aiohttp import web
 from PIL import Image
 
+from handlers.sandbox.picwish import PicWishSandbox
+from handlers.sandbox.picwish import PicWishSettings as PicWishPlay
 from handlers.sandbox.requests import Seen
 from handlers.sandbox.server import Sandbox
 from handlers.sandbox.vanceai import VanceAISandbox
+from handlers.sandbox.vanceai import VanceAISettings as VanceAIPlay
 from handlers.sandbox.vanceai_webhook import WebhookPlan
-from tests.harness import PATIENCE, TERMINAL, Client, Received, server_of, terminal_events
+from tests.fast_clock import FastClock
+from tests.harness import PATIENCE, TERMINAL, Client, Received, Stand, server_of, stand, terminal_events
 
 ENLARGE = "vanceai/enlarge3"
 CUTOUT = "picwish/self-face-cutout"
@@ -203,3 +207,18 @@ def json_response(value: object, status: int = 200, **headers: str) -> web.Respo
     return web.Response(
         status=status, body=json.dumps(value).encode(), content_type="application/json", headers=headers
     )
+
+
+@asynccontextmanager
+async def fast_stand(folder: Path, clock: FastClock, **changes: Any) -> AsyncIterator[Stand]:
+    """A service and both sandboxes on the same sped-up time."""
+    async with (
+        PicWishSandbox(
+            PicWishPlay(work_seconds=0, poll_seconds=0), clock=clock.seconds, monotonic=clock.seconds
+        ) as picwish,
+        VanceAISandbox(
+            VanceAIPlay(work_seconds=0, poll_seconds=0), clock=clock.seconds, monotonic=clock.seconds
+        ) as vanceai,
+        stand(folder, clock=clock, picwish=picwish, vanceai=vanceai, **changes) as it,
+    ):
+        yield it

@@ -13,9 +13,7 @@ from aiohttp import web
 
 from handlers.sandbox import faults
 from handlers.sandbox.picwish import PicWishSandbox
-from handlers.sandbox.picwish import PicWishSettings as PicWishPlay
 from handlers.sandbox.vanceai import VanceAISandbox
-from handlers.sandbox.vanceai import VanceAISettings as VanceAIPlay
 from tests.acceptance.helpers import (
     CUTOUT,
     ENLARGE,
@@ -23,14 +21,14 @@ from tests.acceptance.helpers import (
     begun,
     done,
     ends_told,
+    fast_stand,
     heard,
     only_end,
     pictures,
     reached,
-    small,
 )
 from tests.fast_clock import FastClock
-from tests.harness import PATIENCE, Receiver, Stand, receiver, server_of, stand
+from tests.harness import PATIENCE, Receiver, Stand, receiver, server_of
 
 pytestmark = pytest.mark.anyio
 
@@ -39,11 +37,6 @@ ONE_AT_A_TIME: Mapping[str, Any] = {
     "vanceai_settings": {"max_concurrent": 1},
     "picwish_settings": {"max_concurrent": 1},
 }
-
-
-@pytest.fixture
-def photo(photos: Path, tmp_path: Path) -> Path:
-    return small(photos, tmp_path)
 
 
 @dataclass
@@ -93,13 +86,7 @@ class Scene:
 async def scene(tmp_path: Path, operation: str, speed: float = 20, **changes: Any) -> AsyncIterator[Scene]:
     clock = FastClock(speed)
     async with (
-        PicWishSandbox(
-            PicWishPlay(work_seconds=0, poll_seconds=0), clock=clock.seconds, monotonic=clock.seconds
-        ) as picwish,
-        VanceAISandbox(
-            VanceAIPlay(work_seconds=0, poll_seconds=0), clock=clock.seconds, monotonic=clock.seconds
-        ) as vanceai,
-        stand(tmp_path, clock=clock, picwish=picwish, vanceai=vanceai, **changes) as it,
+        fast_stand(tmp_path, clock, **changes) as it,
         receiver() as told,
     ):
         await it.client.subscribe(told.url, events=["job.*"])

@@ -36,7 +36,6 @@ from tests.acceptance.helpers import (
     pictures,
     play,
     reached,
-    small,
     webhook_of,
 )
 from tests.acceptance.made import picture, upload
@@ -45,11 +44,6 @@ from tests.faulty_store import FOR_EVER, FaultyStore, bug, faulty_store
 from tests.harness import PATIENCE, Stand, server_of, stand
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def photo(photos: Path, tmp_path: Path) -> Path:
-    return small(photos, tmp_path)
 
 
 @asynccontextmanager

@@ -30,7 +30,6 @@ from tests.acceptance.helpers import (
     pictures,
     reached,
     restated,
-    small,
 )
 from tests.fast_clock import FastClock
 from tests.harness import Stand, receiver, server_of, stand
@@ -38,11 +37,6 @@ from tests.harness import Stand, receiver, server_of, stand
 pytestmark = pytest.mark.anyio
 
 CREATE = "/self-face-cutout"
-
-
-@pytest.fixture
-def photo(photos: Path, tmp_path: Path) -> Path:
-    return small(photos, tmp_path)
 
 
 @asynccontextmanager

@@ -16,9 +16,7 @@ from PIL import Image
 
 from handlers.sandbox import faults
 from handlers.sandbox.picwish import PicWishSandbox
-from handlers.sandbox.picwish import PicWishSettings as PicWishPlay
 from handlers.sandbox.vanceai import VanceAISandbox, error
-from handlers.sandbox.vanceai import VanceAISettings as VanceAIPlay
 from tests.acceptance.helpers import (
     CUTOUT,
     ENLARGE,
@@ -26,12 +24,12 @@ from tests.acceptance.helpers import (
     begun,
     done,
     failed_with,
+    fast_stand,
     front,
     only_end,
     pictures,
     reached,
     restated,
-    small,
 )
 from tests.fast_clock import FastClock
 from tests.harness import Stand, receiver, server_of, stand
@@ -42,22 +40,11 @@ pytestmark = pytest.mark.anyio
 VENDORS = pytest.mark.parametrize(("operation", "endpoint"), [(ENLARGE, "download"), (CUTOUT, "result")])
 
 
-@pytest.fixture
-def photo(photos: Path, tmp_path: Path) -> Path:
-    return small(photos, tmp_path)
-
-
 @asynccontextmanager
 async def quick(tmp_path: Path, speed: float = 50, **changes: Any) -> AsyncIterator[tuple[Stand, FastClock]]:
     clock = FastClock(speed)
     async with (
-        PicWishSandbox(
-            PicWishPlay(work_seconds=0, poll_seconds=0), clock=clock.seconds, monotonic=clock.seconds
-        ) as picwish,
-        VanceAISandbox(
-            VanceAIPlay(work_seconds=0, poll_seconds=0), clock=clock.seconds, monotonic=clock.seconds
-        ) as vanceai,
-        stand(tmp_path, clock=clock, picwish=picwish, vanceai=vanceai, **changes) as it,
+        fast_stand(tmp_path, clock, **changes) as it,
     ):
         yield it, clock
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ from tests.acceptance.helpers import (
     play,
     raw_status,
     reached,
-    small,
     webhook_of,
 )
 from tests.fast_clock import FastClock
@@ -91,17 +90,6 @@ CONFIGS: Mapping[str, Any] = {
     },
     "matting": {"name": "matting", "config": {"module": "matting", "module_params": {"model_name": "MattingStable"}}},
 }
-
-
-@pytest.fixture
-def photo(photos: Path, tmp_path: Path) -> Path:
-    return small(photos, tmp_path)
-
-
-@pytest.fixture
-async def it(tmp_path: Path) -> AsyncIterator[Stand]:
-    async with stand(tmp_path) as running:
-        yield running
 
 
 # -- good days ---------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,24 +28,12 @@ from tests.acceptance.helpers import (
     play,
     reached,
     restated,
-    small,
     webhook_of,
 )
 from tests.fast_clock import FastClock
 from tests.harness import Stand, receiver, stand
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def photo(photos: Path, tmp_path: Path) -> Path:
-    return small(photos, tmp_path)
-
-
-@pytest.fixture
-async def it(tmp_path: Path) -> AsyncIterator[Stand]:
-    async with stand(tmp_path) as running:
-        yield running
 
 
 # -- lost answers ------------------------------------------------------------------------------------------------------
