@@ -53,9 +53,9 @@ bench: $(STAMP)
 # Universal: the same pins for every platform and Python from 3.11 on. No index addresses are written down.
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --extra speed pyproject.toml -o requirements.lock
+	  --extra speed --extra postgres --extra s3 pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --extra speed --extra dev pyproject.toml -o requirements-dev.lock
+	  --extra speed --extra postgres --extra s3 --extra dev pyproject.toml -o requirements-dev.lock
 
 clean:
 	rm -rf $(VENV) dist build demo-results .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -126,6 +126,7 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535)
     public_url: str | None = None
     data_dir: Path = Path("wirephoto-data")
+    database_url: SecretStr | None = None  # it may hold a password
     secret_key: SecretStr | None = None
     secret_keys_old: Listed[SecretStr] = Field(default_factory=list)
     api_key: SecretStr | None = None
@@ -133,6 +134,8 @@ class Settings(BaseSettings):
     allow_source_networks: Listed[str] = Field(default_factory=list)
     ca_file: Path | None = None
     asset_retention_days: float = Field(30, gt=0)
+    event_retention_days: float = Field(30, gt=0)
+    metrics_token: SecretStr | None = None
     max_upload_mb: float = Field(100, gt=0, le=2048)
     source_deadline_seconds: float = Field(60, gt=0)
     retry_schedule: Annotated[Listed[Annotated[float, Field(gt=0)]], Field(min_length=1, max_length=50)] | None = None
@@ -164,6 +167,13 @@ class Settings(BaseSettings):
         given = value if isinstance(value, list) else [] if value is None else [value]
         if any(len(key.get_secret_value()) < SHORTEST_SECRET_KEY for key in given):
             raise ValueError(f"must have at least {SHORTEST_SECRET_KEY} characters")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in ("postgresql", "postgres"):
+            raise ValueError("must be postgresql://…; unset, the store is one SQLite file in DATA_DIR")
         return value
 
     @field_validator("public_url")
