@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from schemas.event import EventType
 from schemas.job import Channel, HttpUrl
+from schemas.text import Text
 
 # What a subscription by wildcard leaves out: it would flood who asked for "everything".
 ONLY_BY_NAME = frozenset({EventType.JOB_PROGRESSED})
@@ -58,7 +59,7 @@ class EndpointRequest(BaseModel):
     kind: Literal["webhook"] = "webhook"
     events: list[Pattern] = Field(default_factory=lambda: ["*"], min_length=1, max_length=32)
     channels: list[Channel] = Field(default_factory=list, max_length=32, description="Empty: all channels.")
-    description: str = Field("", max_length=500)
+    description: Text = Field("", max_length=500)
     headers: Headers = Field(default_factory=dict, description="Sent with each delivery; their values are secrets.")
     format: Literal["standard"] = "standard"
     signatures: tuple[Literal["v1"]] = ("v1",)
@@ -73,7 +74,7 @@ class EndpointPatch(BaseModel):
     url: HttpUrl | None = None
     events: list[Pattern] | None = Field(None, min_length=1, max_length=32)
     channels: list[Channel] | None = Field(None, max_length=32)
-    description: str | None = Field(None, max_length=500)
+    description: Text | None = Field(None, max_length=500)
     headers: Headers | None = None
     max_in_flight: int | None = Field(None, ge=1, le=256)
 

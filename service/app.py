@@ -16,6 +16,7 @@ from service import accounts
 from service.clock import Clock, SystemClock
 from service.config import Settings
 from service.heart import Heart
+from service.opening import database_of
 from service.pipeline import retry
 from service.pipeline.accept import Accept
 from service.pipeline.core import Core
@@ -28,10 +29,9 @@ from service.security.keys import Role
 from service.security.links import AssetLinks
 from service.security.vault import Vault, WrongKey, key_file
 from service.store import keys, meta, nodes, projects, submissions
-from service.store.database import Database, Tx
+from service.store.database import Database, StoreUnavailable, Tx
 from service.store.files import FileStore
 from service.store.migrate import migrate
-from service.store.sqlite import Sqlite
 from service.web.projects import add_project
 from service.web.routes import http_exception, starlette_routes
 from service.web.site import Site
@@ -39,17 +39,24 @@ from service.web.site import Site
 log = structlog.get_logger()
 
 GRACE_SECONDS = 10.0
-_FOR_EVER = 2**63 - 1
+
+
+class WrongStore(Exception):
+    """The store is another installation's."""
 
 
 @dataclass
 class Wirephoto:
-    """A running service without its HTTP server. `made_key` is set where a first key was made just now."""
+    """A running service without its HTTP server. `made_key` is set where a first key was made just now.
+
+    `lost` is set when this node's work was taken over by another: the process must end.
+    """
 
     settings: Settings
     core: Core
     site: Site
     made_key: str | None
+    lost: asyncio.Event
 
     def asgi(self) -> Starlette:
         app = Starlette(routes=starlette_routes(), exception_handlers={HTTPException: http_exception})
@@ -73,11 +80,14 @@ async def running(
     clock: Clock | None = None,
     database: Database | None = None,
     jitter: random.Random | None = None,
+    sandbox: bool = False,
     show_key: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Wirephoto]:
-    """The service, from its store to its workers. Raises Locked, WrongKey, MigrationError.
+    """The service, from its store to its workers.
 
-    `database`: an open one in place of the SQLite file in the data folder; it is not closed here. `show_key` is told
+    Raises InvalidSettings, Locked, StoreUnavailable, MigrationError, WrongKey, WrongStore.
+
+    `database`: an open one in place of the one that the settings name; it is not closed here. `show_key` is told
     the first admin key where one has to be made up, before it is stored: a crash between must not lock everybody out.
     """
     clock = clock or SystemClock()
@@ -86,13 +96,14 @@ async def running(
     settings.data_dir.chmod(0o700)
     async with AsyncExitStack() as stack:
         if database is None:
-            sqlite = Sqlite(settings.database_file)
-            await sqlite.open()
-            stack.push_async_callback(sqlite.close)
-            database = sqlite
+            database = database_of(settings)
+            # Also where opening fails halfway.
+            stack.push_async_callback(database.close)
+            await database.open()
         await migrate(database, clock.now())
         vault = vault_of(settings)
         await _hold_key(database, vault)
+        await database.write(_hold_kind, "sandbox" if sandbox else "vendors")
         node = await database.write(_join, clock.now())
         core = Core(
             db=database,
@@ -147,11 +158,15 @@ async def running(
         for worker in everyone:
             worker.start()
         try:
-            yield Wirephoto(settings, core, site, made_key)
+            yield Wirephoto(settings, core, site, made_key, heart.lost)
         finally:
             # Together: what one finishes may be another's next work, which the store keeps.
             await asyncio.gather(deliver.stop(GRACE_SECONDS), *(worker.stop(GRACE_SECONDS) for worker in everyone))
-            await database.write(nodes.end, node, clock.now())
+            try:
+                await database.write(nodes.end, node, clock.now())
+            except StoreUnavailable as error:
+                # The next start takes over what this node holds.
+                log.warning("node.not_ended", error=str(error))
 
 
 async def _hold_key(db: Database, vault: Vault) -> None:
@@ -165,11 +180,20 @@ async def _hold_key(db: Database, vault: Vault) -> None:
         await db.write(meta.put, "key_fingerprint", " ".join(sorted({*known, vault.fingerprint})))
 
 
+async def _hold_kind(tx: Tx, kind: str) -> None:
+    """Jobs that stand-ins have begun must never be asked for at the real vendors, nor the other way round."""
+    held = await meta.get(tx, "kind")
+    if held is None:
+        await meta.put(tx, "kind", kind)
+    elif held != kind:
+        other = "the sandboxes" if held == "sandbox" else "real vendors"
+        raise WrongStore(f"this store holds jobs of {other}: choose another DATA_DIR or DATABASE_URL")
+
+
 async def _join(tx: Tx, now: int) -> int:
-    """A new node. The file lock says that we are alone on this store, so all earlier ones are dead at once."""
+    """A new node. The store's lock says that we are alone on it, so all earlier ones are dead at once."""
     node = await nodes.add(tx, now)
-    # Also where the clock was set back meanwhile.
-    await nodes.take_over(tx, node, now, silent_since=_FOR_EVER)
+    await nodes.take_over_all(tx, node, now)
     return node
 
 

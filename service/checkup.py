@@ -19,7 +19,8 @@ from service.client import Client, ProblemAnswer, Unreachable
 from service.config import PREFIX, InvalidSettings, Settings, load
 from service.security.vault import Vault
 from service.store import meta
-from service.store.sqlite import Locked, Sqlite
+from service.store.database import Locked
+from service.store.sqlite import Sqlite
 
 
 class Level(StrEnum):

@@ -20,8 +20,11 @@ STRAY_AFTER_MS = HOUR
 
 
 class Heart:
+    """`lost` is set when others have declared this node dead: its rows are theirs now, and it must stop."""
+
     def __init__(self, core: Core) -> None:
         self._core = core
+        self.lost = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -44,6 +47,8 @@ class Heart:
             try:
                 if not await core.db.write(nodes.beat, core.node, now):
                     log.error("node.declared_dead", node=core.node)
+                    self.lost.set()
+                    return
                 await core.db.write(nodes.take_over, core.node, now, silent_since=now - DEAD_AFTER_MS)
             except StoreUnavailable as error:
                 log.warning("node.no_heartbeat", error=str(error))

@@ -61,8 +61,12 @@ async def serving(wirephoto: Wirephoto, sock: socket.socket) -> AsyncIterator[_S
         await task
 
 
+class TakenOver(Exception):
+    """Another Wirephoto has taken this one's work over, while it could not reach their database."""
+
+
 async def serve(settings: Settings, *, sandbox: bool = False) -> None:
-    """Run until SIGTERM or SIGINT. Raises Locked, WrongKey, MigrationError, OSError (the port is taken)."""
+    """Run until SIGTERM or SIGINT. Raises what `running` raises, TakenOver, OSError (the port is taken)."""
     log_module.configure(
         json=settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     )
@@ -75,11 +79,16 @@ async def serve(settings: Settings, *, sandbox: bool = False) -> None:
         settings = settings.model_copy(update={"port": sock.getsockname()[1]})
         if sandbox:
             settings = await with_sandboxes(settings, stack)
-        wirephoto = await stack.enter_async_context(running(settings, show_key=_show_key))
+        wirephoto = await stack.enter_async_context(running(settings, sandbox=sandbox, show_key=_show_key))
         await stack.enter_async_context(serving(wirephoto, sock))
         _greet(wirephoto, sandbox=sandbox)
-        await stop.wait()
+        ends = [asyncio.create_task(event.wait()) for event in (stop, wirephoto.lost)]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
         log.info("service.stopping")
+    if wirephoto.lost.is_set():
+        raise TakenOver("another Wirephoto has taken over this one's work: only one may run on a database")
 
 
 async def with_sandboxes(settings: Settings, stack: AsyncExitStack) -> Settings:

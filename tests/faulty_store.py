@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from service.store.database import StoreUnavailable, Unit
-from service.store.sqlite import Sqlite
+from service.store.database import Database, StoreUnavailable, Unit
+from tests.stores import Passing, store_for
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,11 +39,11 @@ class Struck:
     bell: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class FaultyStore(Sqlite):
+class FaultyStore(Passing):
     """The store as it is, but that it refuses some units by name, `module.function`, before they are run."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, inner: Database) -> None:
+        super().__init__(inner)
         self._troubles: dict[str, _Trouble] = {}
         self.struck: dict[str, Struck] = {}
 
@@ -69,9 +69,9 @@ class FaultyStore(Sqlite):
 @asynccontextmanager
 async def faulty_store(folder: Path) -> AsyncIterator[FaultyStore]:
     """Open, in a data folder."""
-    store = FaultyStore(folder / "wirephoto.sqlite3")
-    await store.open()
+    store = FaultyStore(store_for(folder))
     try:
+        await store.open()
         yield store
     finally:
         await store.close()

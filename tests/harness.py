@@ -22,6 +22,7 @@ from service.clock import Clock
 from service.config import PicWishSettings, Settings, VanceAISettings
 from service.server import listen, serving
 from service.store.database import Database
+from tests import stores
 
 API_KEY = "wp_test-key-of-the-first-project-0123456789"
 LOOPBACK = ["127.0.0.0/8"]
@@ -201,6 +202,7 @@ def settings_for(
         "api_key": SecretStr(API_KEY),
         "allow_networks": LOOPBACK,
         "allow_source_networks": LOOPBACK,
+        "database_url": None if (url := stores.url_for(data_dir)) is None else SecretStr(url),
         **changes,
     }
     if vanceai is not None:

@@ -46,16 +46,22 @@ def serve(config: Path | None, host: str | None, port: int | None, data_dir: Pat
         # Jobs that stand-ins have begun must never be asked for at the real vendors.
         settings = settings.model_copy(update={"data_dir": SANDBOX_DATA_DIR})
 
+    from service.app import WrongStore
     from service.security.vault import WrongKey
+    from service.server import TakenOver
     from service.server import serve as run
+    from service.store.database import Locked, StoreUnavailable
     from service.store.migrate import MigrationError
-    from service.store.sqlite import Locked
 
     try:
         with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
             runner.run(run(settings, sandbox=sandbox))
-    except (Locked, WrongKey, MigrationError) as error:
+    except (InvalidSettings, Locked, WrongKey, WrongStore, MigrationError) as error:
         refuse(str(error))
+    except (StoreUnavailable, TakenOver) as error:
+        # A supervisor may well try again.
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
     except OSError as error:
         refuse(f"{error.filename or f'{settings.host}:{settings.port}'}: {error.strerror or error}")
 

@@ -37,7 +37,7 @@ class Conclude:
 
 async def conclude(tx: Tx, core: Core, job: Job, contracted: Contracted, now: int) -> Announced | None:
     """Read what the vendor said last; the announcement of a failure, if that is what it was."""
-    if (await jobs.by_row(tx, job.row)).state not in (JobState.SUBMITTING, JobState.RUNNING):
+    if (await jobs.locked(tx, job.row)).state not in (JobState.SUBMITTING, JobState.RUNNING):
         # Another answer has been concluded since this turn was claimed: the job is already on its way, or at its end.
         return None
     for stored in await callbacks.to_conclude(tx, job.row):

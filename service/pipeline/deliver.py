@@ -200,7 +200,7 @@ class Deliver:
             try:
                 endpoint = await self._core.db.read(endpoints.by_row, lane.row)
                 if endpoint is None or endpoint.state is not EndpointState.ENABLED:
-                    await self._core.db.write(_put_away, lane.row, gone=endpoint is None, now=self._core.clock.now())
+                    await self._core.db.write(_put_away, lane.row, self._core.clock.now())
                 else:
                     target = target_of(endpoint, self._core.vault)
                 if changes == lane.changes:
@@ -312,10 +312,12 @@ def target_of(endpoint: Endpoint, vault: Vault) -> Target:
     return Target(endpoint.id, endpoint.kind, endpoint.url, vault.open(endpoint.id, endpoint.sealed_secret), headers)
 
 
-async def _put_away(tx: Tx, endpoint: int, *, gone: bool, now: int) -> None:
-    if gone:
+async def _put_away(tx: Tx, endpoint: int, now: int) -> None:
+    """By what the endpoint is now: what was held after it has been enabled again would be held for ever."""
+    current = await endpoints.locked(tx, endpoint)
+    if current is None:
         await deliveries.discard(tx, endpoint, now)
-    else:
+    elif current.state is not EndpointState.ENABLED:
         await deliveries.hold(tx, endpoint)
 
 

@@ -106,7 +106,7 @@ class Poll:
 
 
 async def _give_up(tx: Tx, core: Core, submission: Submission, failure: Failure, now: int) -> Announced | None:
-    job = await jobs.by_row(tx, submission.job)
+    job = await jobs.locked(tx, submission.job)
     siblings = await submissions.of_job(tx, submission.job)
     others_run = any(other.state == "running" and other.row != submission.row for other in siblings)
     if job.state not in (JobState.SUBMITTING, JobState.RUNNING) or others_run:
@@ -123,6 +123,7 @@ async def _release(tx: Tx, submission: Submission, node: int, due_at: int) -> No
 async def _replan(
     tx: Tx, submission: Submission, node: int, update: Update, asked_at: int, due_at: int, now: int
 ) -> None:
+    await jobs.locked(tx, submission.job)
     # One answer settles all hints that came before the question; a later one is a reason to ask again at once.
     await callbacks.read_hints(tx, submission.row, update.state, asked_at, now)
     later = await callbacks.hints(tx, submission.row)
@@ -134,6 +135,7 @@ async def _replan(
 async def _unconfirmed(
     tx: Tx, core: Core, submission: Submission, contracted: Contracted, now: int
 ) -> Announced | None:
+    job = await jobs.locked(tx, submission.job)
     current = await submissions.get(tx, submission.row)
     if current.task is not None:
         # A callback has told the task's id while we were looking.
@@ -141,7 +143,7 @@ async def _unconfirmed(
         return None
     if not await submissions.unanswered(tx, submission.row, core.node):
         return None
-    if (await jobs.by_row(tx, submission.job)).state is not JobState.SUBMITTING:
+    if job.state is not JobState.SUBMITTING:
         # An earlier submission's callback has come after all: its task is the job's now.
         return None
     free = contracted.vendor.resubmits_free

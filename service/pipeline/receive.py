@@ -51,15 +51,17 @@ async def receive(core: Core, contracted: Contracted, token: str, callback: Call
 async def _receive(
     tx: Tx, core: Core, contracted: Contracted, token_hash: str, callback: Callback, now: int
 ) -> Received:
-    submission = await submissions.by_token(tx, contracted.name, token_hash)
-    if submission is None:
+    named = await submissions.by_token(tx, contracted.name, token_hash)
+    if named is None:
         return Received(Receipt.UNKNOWN)
+    job = await jobs.locked(tx, named.job)
+    submission = await submissions.get(tx, named.row)
     if await callbacks.count(tx, submission.job) >= MOST_CALLBACKS_PER_JOB:
         return Received(Receipt.TOO_MANY)
     row = await callbacks.add(tx, submission.row, submission.job, callback, now)
     if row is None:
         return Received(Receipt.STORED)
-    if (await jobs.by_row(tx, submission.job)).state in _OVER:
+    if job.state in _OVER:
         # The late twin: recorded, and changes nothing.
         await callbacks.read(tx, row, "ignored", now)
         return Received(Receipt.STORED)
@@ -76,6 +78,7 @@ async def _receive(
 
 async def store_answer(tx: Tx, submission: Submission, node: int, answer: Callback, asked_at: int, now: int) -> None:
     """The vendor's own final words. Where hints had come before we asked, they are what this confirms."""
+    await jobs.locked(tx, submission.job)
     hints = [hint for hint in await callbacks.hints(tx, submission.row) if hint.received_at <= asked_at]
     if hints and answer.via is Via.POLL:
         await callbacks.confirm(tx, hints[0].row, answer)

@@ -177,15 +177,14 @@ def _wait(error: VendorError, tries: int) -> int:
 
 
 async def _claim(tx: Tx, vendor: str, node: int, now: int, room: int, max_concurrent: int) -> Sequence[Job]:
-    # Held jobs count too: they are on their way to becoming tasks.
-    free = max_concurrent - await submissions.open_count(tx, vendor) - await jobs.held(tx, jobs.Step.SUBMIT, vendor)
+    free = max_concurrent - await submissions.busy(tx, vendor)
     if free <= 0:
         return []
     return await jobs.claim(tx, jobs.Step.SUBMIT, vendor, node, now, min(room, free))
 
 
 async def _next_due(reader: Reader, vendor: str, max_concurrent: int) -> int | None:
-    busy = await submissions.open_count(reader, vendor) + await jobs.held(reader, jobs.Step.SUBMIT, vendor)
+    busy = await submissions.busy(reader, vendor)
     return None if busy >= max_concurrent else await jobs.next_due(reader, jobs.Step.SUBMIT, vendor)
 
 
@@ -271,7 +270,7 @@ async def _taken_in_after_all(tx: Tx, core: Core, submission: Submission, now: i
 
     Then the job goes its way: a no to this call neither ends it nor hands it in again.
     """
-    if (await jobs.by_row(tx, submission.job)).state is JobState.SUBMITTING:
+    if (await jobs.locked(tx, submission.job)).state is JobState.SUBMITTING:
         return False
     if (await submissions.get(tx, submission.row)).task is None:
         await submissions.close(tx, submission.row)
@@ -281,6 +280,7 @@ async def _taken_in_after_all(tx: Tx, core: Core, submission: Submission, now: i
 
 
 async def _unanswered(tx: Tx, submission: Submission, node: int, now: int) -> None:
+    await jobs.locked(tx, submission.job)
     # A callback that came early may have told the task's id.
     known = (await submissions.get(tx, submission.row)).task is not None
     due_at = now if known else max(submission.watch_at, now)
@@ -290,6 +290,7 @@ async def _unanswered(tx: Tx, submission: Submission, node: int, now: int) -> No
 async def _accept(
     tx: Tx, core: Core, submission: Submission, task: str | None, final: Callback | None, due_at: int, now: int
 ) -> Announced | None:
+    await jobs.locked(tx, submission.job)
     announced = None if task is None else await announce.task_known(tx, core, submission, task, now)
     if task is not None and announced is None and await submissions.corrected(tx, submission.row, task):
         # An early callback named another task: unsigned words give way to the vendor's own answer.

@@ -1,11 +1,16 @@
 """What the rest of the service may ask of a database. A unit is one transaction's worth of work.
 
 A unit is `async def unit(tx, …)` and awaits nothing but `tx`: on SQLite the writer's thread runs it to its end
-without an event loop. `await db.write(finish_job, job, update)` answers only after the commit is durable.
+without an event loop. `await db.write(finish_job, job, update)` answers only after the commit is durable. A unit that
+is crossed by another on PostgreSQL is run again, so it changes nothing but `tx`.
+
+SQLite runs units one after the other. PostgreSQL runs them side by side at READ COMMITTED, where each statement sees
+what was committed before it. So a unit that reads something and then decides by it takes a row's lock first, always in
+this order: the job's (`jobs.locked`), then the project's (`projects.lock`; the event counter is the same row).
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -16,6 +21,10 @@ Values = Mapping[str, Any]
 
 class StoreUnavailable(Exception):
     """The database can't be reached or is shutting down. Worth trying again."""
+
+
+class Locked(Exception):
+    """Another process holds this database."""
 
 
 class Reader(Protocol):
@@ -40,6 +49,12 @@ Query = Callable[Concatenate[Reader, P], Awaitable[T]]
 
 
 class Database(Protocol):
+    @property
+    def dialect(self) -> Literal["sqlite", "postgres"]: ...
+
+    async def open(self) -> None:
+        """Take the database for this process alone. Raises Locked, StoreUnavailable."""
+
     async def write(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a unit in a transaction; the answer comes after the commit. Its exception rolls back it alone."""
 

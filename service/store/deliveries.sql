@@ -3,11 +3,12 @@ INSERT INTO deliveries (public_id, project_id, event_id, endpoint_id, state, nod
 VALUES (:public_id, :project, :event, :endpoint, :state, :node, :now)
 RETURNING id;
 
--- SQLite has one writer, so nobody can claim the same row between the inner and the outer query.
+-- As in jobs.sql.
 -- name: claim
 UPDATE deliveries SET node = :node, due_at = NULL, retry_at = NULL
 WHERE id IN (
-    SELECT id FROM deliveries WHERE due_at IS NOT NULL AND due_at <= :now ORDER BY due_at, id LIMIT :limit
+    SELECT id FROM deliveries WHERE due_at IS NOT NULL AND due_at <= :now
+    ORDER BY due_at, id LIMIT :limit /*postgres FOR UPDATE SKIP LOCKED */
 )
 RETURNING id, endpoint_id, event_id, attempts;
 
@@ -17,13 +18,13 @@ SELECT MIN(due_at) AS due_at FROM deliveries WHERE due_at IS NOT NULL;
 -- A delivery that was held while its attempt was under way still counts as what that attempt came to.
 -- name: settle
 UPDATE deliveries SET state = :state, attempts = :attempts, retry_at = NULL, due_at = NULL, node = NULL,
-    finished_at = CASE WHEN CAST(:state AS TEXT) <> 'held' THEN :now END
+    finished_at = CASE WHEN CAST(:state AS TEXT) <> 'held' THEN CAST(:now AS BIGINT) END
 WHERE id = :delivery AND node = :node AND state IN ('pending', 'held');
 
 -- name: retry
 UPDATE deliveries SET attempts = :attempts, node = NULL,
-    retry_at = CASE WHEN state = 'pending' THEN :retry_at END,
-    due_at = CASE WHEN state = 'pending' THEN :retry_at END
+    retry_at = CASE WHEN state = 'pending' THEN CAST(:retry_at AS BIGINT) END,
+    due_at = CASE WHEN state = 'pending' THEN CAST(:retry_at AS BIGINT) END
 WHERE id = :delivery AND node = :node AND state IN ('pending', 'held');
 
 -- name: hold
@@ -40,7 +41,7 @@ UPDATE deliveries SET state = 'discarded', due_at = NULL, retry_at = NULL, node 
 WHERE endpoint_id = :endpoint AND state IN ('pending', 'held');
 
 -- name: let_go
-UPDATE deliveries SET node = NULL, due_at = CASE WHEN state = 'pending' THEN :now END
+UPDATE deliveries SET node = NULL, due_at = CASE WHEN state = 'pending' THEN CAST(:now AS BIGINT) END
 WHERE id = :delivery AND node = :node;
 
 -- name: add_attempt

@@ -93,6 +93,12 @@ async def by_row(reader: Reader, endpoint: int) -> Endpoint | None:
     return None if row is None else _endpoint(row)
 
 
+async def locked(tx: Tx, endpoint: int) -> Endpoint | None:
+    """As `by_row`, and it stays so until this unit's end."""
+    row = await tx.one(_SQL["locked"], {"endpoint": endpoint})
+    return None if row is None else _endpoint(row)
+
+
 async def listed(reader: Reader, project: int, after: int, limit: int) -> Sequence[Endpoint]:
     rows = await reader.all(_SQL["list"], {"project": project, "after": after, "limit": limit})
     return [_endpoint(row) for row in rows]

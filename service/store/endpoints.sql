@@ -20,6 +20,9 @@ SELECT id FROM endpoints WHERE public_id = :public_id AND project_id = :project 
 -- name: by_row
 SELECT * FROM endpoints WHERE id = :endpoint AND deleted_at IS NULL;
 
+-- name: locked
+SELECT * FROM endpoints WHERE id = :endpoint AND deleted_at IS NULL /*postgres FOR NO KEY UPDATE */;
+
 -- name: list
 SELECT * FROM endpoints
 WHERE project_id = :project AND job_id IS NULL AND deleted_at IS NULL AND id > :after

@@ -146,6 +146,13 @@ async def by_row(reader: Reader, job: int) -> Job:
     return _job(row)
 
 
+async def locked(tx: Tx, job: int) -> Job:
+    """As it stands, and nobody else changes it, or what belongs to it, before this unit's end."""
+    row = await tx.one(_SQL["locked"], {"job": job})
+    assert row is not None, f"job row {job} is missing"
+    return _job(row)
+
+
 async def listed(reader: Reader, project: int, chosen: Filter, before: int, limit: int) -> Sequence[Job]:
     """Newest first."""
     values = {
@@ -255,10 +262,3 @@ async def fail(tx: Tx, job: int, failure: Failure, charged: Charged | None, now:
 
 async def cancel(tx: Tx, job: int, now: int) -> Job | None:
     return _maybe(await tx.one(_SQL["cancel"], {"job": job, "now": now}))
-
-
-async def held(reader: Reader, step: Step, vendor: str) -> int:
-    """How many jobs are in some node's hands at this step."""
-    row = await reader.one(_SQL["held"], {"step": step, "vendor": vendor})
-    assert row is not None
-    return int(row["count"])

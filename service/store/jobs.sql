@@ -29,6 +29,10 @@ SELECT * FROM jobs WHERE public_id = :public_id AND project_id = :project;
 -- name: by_row
 SELECT * FROM jobs WHERE id = :job;
 
+-- What a unit decides of a job holds until it commits: on PostgreSQL other units run beside it.
+-- name: locked
+SELECT * FROM jobs WHERE id = :job /*postgres FOR NO KEY UPDATE */;
+
 -- name: list
 SELECT * FROM jobs
 WHERE project_id = :project AND id < :before
@@ -37,17 +41,19 @@ WHERE project_id = :project AND id < :before
   AND (CAST(:vendor AS TEXT) IS NULL OR vendor = :vendor)
 ORDER BY id DESC LIMIT :limit;
 
--- SQLite has one writer, so nobody can claim the same row between the inner and the outer query.
+-- SQLite has one writer: nobody can claim the same row between the inner and the outer query. On PostgreSQL another
+-- node may be claiming now: its rows are passed over rather than waited for.
 -- name: claim
 UPDATE jobs SET node = :node, due_at = NULL
 WHERE id IN (
     SELECT id FROM jobs
     WHERE step = :step AND vendor = :vendor AND due_at IS NOT NULL AND due_at <= :now
-    ORDER BY due_at, id LIMIT :limit
+    ORDER BY due_at, id LIMIT :limit /*postgres FOR UPDATE SKIP LOCKED */
 )
 RETURNING *;
 
 -- For work that one project could fill all places with: the first :most of each project, those in hand included.
+-- A query with ranks can't lock rows, so the outer one looks again whether a row is still due.
 -- name: claim_fairly
 UPDATE jobs SET node = :node, due_at = NULL
 WHERE id IN (
@@ -63,7 +69,7 @@ WHERE id IN (
     ) AS placed
     WHERE place <= :most
     ORDER BY place, due_at, id LIMIT :limit
-)
+) AND due_at IS NOT NULL
 RETURNING *;
 
 -- name: next_due
@@ -140,9 +146,6 @@ RETURNING *;
 UPDATE jobs SET state = 'canceled', step = NULL, due_at = NULL, node = NULL, finished_at = :now
 WHERE id = :job AND state NOT IN ('succeeded', 'failed', 'canceled')
 RETURNING *;
-
--- name: held
-SELECT COUNT(*) AS count FROM jobs WHERE step = :step AND vendor = :vendor AND node IS NOT NULL;
 
 -- name: try_later
 UPDATE jobs SET due_at = :due_at, node = NULL, faults = faults + :counted WHERE id = :job AND node = :node;

@@ -73,7 +73,7 @@ async def _make_ledger(tx: Tx) -> None:
     await tx.run(_LEDGER, {})
 
 
-async def migrate(db: Database, now: int, *, dialect: str = "sqlite", folder: Path = FOLDER) -> int:
+async def migrate(db: Database, now: int, *, folder: Path = FOLDER) -> int:
     """Bring the schema up to date; how many migrations were run. Raises MigrationError.
 
     A database that is newer than these files is left alone: the last release runs on the next one's schema.
@@ -84,7 +84,7 @@ async def migrate(db: Database, now: int, *, dialect: str = "sqlite", folder: Pa
     for migration in migrations(folder):
         checksum = applied.get(migration.number)
         if checksum is None:
-            await db.write(_apply, migration, dialect, now)
+            await db.write(_apply, migration, db.dialect, now)
             count += 1
         elif checksum != migration.checksum:
             raise MigrationError(f"{migration.name} was changed after it had been applied")

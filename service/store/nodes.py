@@ -30,6 +30,12 @@ async def take_over(tx: Tx, node: int, now: int, silent_since: int) -> int:
     return len(dead)
 
 
+async def take_over_all(tx: Tx, node: int, now: int) -> None:
+    """Free whatever anybody else holds: for who is alone on this store. Also where a clock was set back meanwhile."""
+    for row in await tx.all(_SQL["others"], {"node": node}):
+        await _release(tx, row["id"], now)
+
+
 async def _release(tx: Tx, dead: int, now: int) -> None:
     values = {"dead": dead, "now": now}
     for statement in ("release_jobs", "release_submissions", "release_deliveries"):

@@ -10,6 +10,13 @@ UPDATE nodes SET ended_at = :now WHERE id = :node AND ended_at IS NULL;
 -- name: dead
 SELECT id FROM nodes WHERE ended_at IS NULL AND id <> :node AND beat_at < :before;
 
+-- Every node that has not ended, and whoever holds something all the same: it may have ended before it took it.
+-- name: others
+SELECT id FROM nodes WHERE ended_at IS NULL AND id <> :node
+UNION SELECT node FROM jobs WHERE node IS NOT NULL AND node <> :node
+UNION SELECT node FROM submissions WHERE node IS NOT NULL AND node <> :node
+UNION SELECT node FROM deliveries WHERE node IS NOT NULL AND node <> :node;
+
 -- name: release_jobs
 UPDATE jobs SET node = NULL, due_at = :now WHERE node = :dead;
 
@@ -21,5 +28,5 @@ WHERE node = :dead;
 
 -- name: release_deliveries
 UPDATE deliveries
-SET node = NULL, due_at = CASE WHEN state = 'pending' THEN :now END
+SET node = NULL, due_at = CASE WHEN state = 'pending' THEN CAST(:now AS BIGINT) END
 WHERE node = :dead;

@@ -51,6 +51,11 @@ async def sealed_webhook_secret(reader: Reader, project: int) -> tuple[str, str]
     return str(row["public_id"]), str(row["webhook_secret"])
 
 
+async def lock(tx: Tx, project: int) -> None:
+    """Nobody writes an event of this project before this unit's end, so nobody owes anything by how endpoints were."""
+    await tx.one(_SQL["lock"], {"project": project})
+
+
 async def next_sequence(tx: Tx, project: int) -> int:
     row = await tx.one(_SQL["next_sequence"], {"project": project})
     assert row is not None

@@ -12,5 +12,9 @@ SELECT id, public_id, name, webhook_secret, created_at FROM projects WHERE id = 
 -- name: first
 SELECT id FROM projects ORDER BY id LIMIT 1;
 
+-- The row of the event counter: whoever holds it, no event of this project is written beside him.
+-- name: lock
+SELECT id FROM projects WHERE id = :project /*postgres FOR NO KEY UPDATE */;
+
 -- name: next_sequence
 UPDATE projects SET last_sequence = last_sequence + 1 WHERE id = :project RETURNING last_sequence;

@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import aiosqlite
 
-from service.store.database import Query, Reader, Row, StoreUnavailable, Tx, Unit, Values
+from service.store.database import Locked, Query, Reader, Row, StoreUnavailable, Tx, Unit, Values
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -93,10 +93,6 @@ class _Work:
     error: BaseException | None = None
 
 
-class Locked(Exception):
-    """Another process holds this database."""
-
-
 class FileLock:
     """One process a database: the lock goes away with the process, however it ends."""
 
@@ -131,6 +127,8 @@ def _fault_of(error: BaseException) -> BaseException:
 
 class Sqlite:
     """One SQLite file, for one process. `open` it, and `close` it always: aiosqlite's threads outlive their loop."""
+
+    dialect: Final = "sqlite"
 
     def __init__(self, path: Path) -> None:
         self.path = path

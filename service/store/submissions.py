@@ -104,6 +104,13 @@ async def open_count(reader: Reader, vendor: str) -> int:
     return int(row["count"])
 
 
+async def busy(reader: Reader, vendor: str) -> int:
+    """Tasks at the vendor now, and jobs in some node's hands that are on their way to becoming tasks."""
+    row = await reader.one(_SQL["busy"], {"vendor": vendor})
+    assert row is not None
+    return int(row["count"])
+
+
 async def claim(tx: Tx, vendor: str, node: int, now: int, limit: int) -> Sequence[Submission]:
     values = {"vendor": vendor, "node": node, "now": now, "limit": limit}
     return [_submission(row) for row in await tx.all(_SQL["claim"], values)]

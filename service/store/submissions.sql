@@ -19,13 +19,18 @@ SELECT * FROM submissions WHERE job_id = :job ORDER BY number;
 -- name: open_count
 SELECT COUNT(*) AS count FROM submissions WHERE vendor = :vendor AND state IN ('sending', 'running');
 
--- SQLite has one writer, so nobody can claim the same row between the inner and the outer query.
+-- One statement: between two, a job might go from one count to the other and be in neither.
+-- name: busy
+SELECT (SELECT COUNT(*) FROM submissions WHERE vendor = :vendor AND state IN ('sending', 'running'))
+    + (SELECT COUNT(*) FROM jobs WHERE step = 'submit' AND vendor = :vendor AND node IS NOT NULL) AS count;
+
+-- As in jobs.sql.
 -- name: claim
 UPDATE submissions SET node = :node, due_at = NULL
 WHERE id IN (
     SELECT id FROM submissions
     WHERE vendor = :vendor AND due_at IS NOT NULL AND due_at <= :now
-    ORDER BY due_at, id LIMIT :limit
+    ORDER BY due_at, id LIMIT :limit /*postgres FOR UPDATE SKIP LOCKED */
 )
 RETURNING *;
 

@@ -62,6 +62,7 @@ async def create(request: Request, who: Principal) -> Response:
 async def _add(
     tx: Tx, project: int, public_id: str, kind: str, fields: endpoints.Changeable, sealed_secret: str, now: int
 ) -> Endpoint:
+    await projects.lock(tx, project)
     if await endpoints.count(tx, project) >= MOST_PER_PROJECT:
         reason = f"this project has {MOST_PER_PROJECT} endpoints, which is the most it may have"
         raise invalid([FieldError("url", reason)])
@@ -121,6 +122,7 @@ async def change(request: Request, who: Principal) -> Response:
 
 
 async def _change(tx: Tx, site: Site, endpoint: Endpoint, patch: EndpointPatch) -> None:
+    await projects.lock(tx, endpoint.project)
     current = await endpoints.by_row(tx, endpoint.row)
     if current is None:
         raise not_found("endpoint")
@@ -147,29 +149,31 @@ async def enable(request: Request, who: Principal) -> Response:
     """A disabled endpoint is served again, and what was held for it is sent."""
     site = site_of(request)
     endpoint = await _find(request, who)
-    await site.core.db.write(_enable, endpoint.row, site.clock.now())
+    await site.core.db.write(_enable, endpoint, site.clock.now())
     site.deliver.endpoint_changed(endpoint.row)
     site.deliver.wake_scan()
     return Answer(shown.endpoint(await _find(request, who)))
 
 
-async def _enable(tx: Tx, endpoint: int, now: int) -> None:
-    if await endpoints.enable(tx, endpoint, now):
-        await deliveries.unhold(tx, endpoint, now)
+async def _enable(tx: Tx, endpoint: Endpoint, now: int) -> None:
+    await projects.lock(tx, endpoint.project)
+    if await endpoints.enable(tx, endpoint.row, now):
+        await deliveries.unhold(tx, endpoint.row, now)
 
 
 async def delete(request: Request, who: Principal) -> Response:
     site = site_of(request)
     endpoint = await _find(request, who)
-    await site.core.db.write(_delete, endpoint.row, site.clock.now())
+    await site.core.db.write(_delete, endpoint, site.clock.now())
     site.deliver.endpoint_changed(endpoint.row)
     return Response(status_code=204)
 
 
-async def _delete(tx: Tx, endpoint: int, now: int) -> None:
+async def _delete(tx: Tx, endpoint: Endpoint, now: int) -> None:
     """Gone for its subscriber; what it was still owed says so in the ledger."""
-    if await endpoints.delete(tx, endpoint, now):
-        await deliveries.discard(tx, endpoint, now)
+    await projects.lock(tx, endpoint.project)
+    if await endpoints.delete(tx, endpoint.row, now):
+        await deliveries.discard(tx, endpoint.row, now)
 
 
 async def test(request: Request, who: Principal) -> Response:

@@ -11,6 +11,7 @@ from handlers import standardwebhooks
 from schemas import ids
 from schemas.event import rfc3339
 from schemas.problem import FieldError, Problem, invalid, not_found
+from schemas.text import Text
 from service.pipeline.core import Core
 from service.security import keys as security_keys
 from service.security.keys import Role
@@ -26,7 +27,7 @@ class ProjectRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(min_length=1, max_length=100)
+    name: Text = Field(min_length=1, max_length=100)
 
 
 class KeyRequest(BaseModel):
@@ -35,7 +36,7 @@ class KeyRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     role: Role = Role.WRITE
-    name: str = Field("", max_length=100)
+    name: Text = Field("", max_length=100)
 
 
 def _only_the_first(who: Principal) -> None:
@@ -124,6 +125,7 @@ async def revoke_key(request: Request, who: Principal) -> Response:
 
 
 async def _revoke(tx: Tx, project: int, public_id: str, now: int) -> None:
+    await projects.lock(tx, project)
     if not await keys.revoke(tx, project, public_id, now):
         raise not_found("key")
     if await keys.other_admins(tx, project, public_id) == 0:

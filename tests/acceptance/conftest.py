@@ -1,12 +1,24 @@
-"""What most of the acceptance tests begin with."""
+"""What most of the acceptance tests begin with: each runs on both databases."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import stores
 from tests.acceptance.helpers import small
 from tests.harness import Stand, stand
+from tests.postgres import Server
+
+
+@pytest.fixture(params=["sqlite", "postgres"], autouse=True)
+def everywhere(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Which database the test's services have."""
+    if request.param == "postgres":
+        server: Server = request.getfixturevalue("postgres")
+        stores.use(server)
+    yield request.param
+    stores.use(None)
 
 
 @pytest.fixture
@@ -15,6 +27,6 @@ def photo(photos: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def it(tmp_path: Path) -> AsyncIterator[Stand]:
+async def it(tmp_path: Path, everywhere: str) -> AsyncIterator[Stand]:  # noqa: ARG001 - it says which database
     async with stand(tmp_path) as running:
         yield running

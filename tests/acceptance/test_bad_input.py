@@ -226,6 +226,18 @@ async def test_any_text_that_json_and_utf8_can_hold_comes_back_as_it_was(tmp_pat
             assert (await it.client.events(job["id"]))[0]["data"]["extra"] == extra
 
 
+async def test_a_text_that_one_of_the_databases_can_not_hold_is_refused_by_its_field(tmp_path: Path) -> None:
+    async with stand(tmp_path) as it:
+        for path, body, field in (
+            ("/v1/endpoints", {"url": "http://127.0.0.1:9/", "description": "a\0b"}, "description"),
+            ("/v1/keys", {"name": "a\0b"}, "name"),
+            ("/v1/projects", {"name": "a\0b"}, "name"),
+        ):
+            status, problem = await it.client.call("POST", path, json=body)
+            assert status == 422
+            assert problem["errors"] == [{"field": field, "reason": "can't hold a NUL character"}]
+
+
 async def test_other_types_of_body_are_refused(tmp_path: Path) -> None:
     async with stand(tmp_path) as it, leaving_nothing(it):
         for kind in ("text/plain", "application/x-www-form-urlencoded", "application/xml", "image/png", "nonsense"):

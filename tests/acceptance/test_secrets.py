@@ -20,6 +20,7 @@ from handlers.sandbox.vanceai import VanceAISettings as VanceAIPlay
 from tests.acceptance.made import ENLARGE, NOBODY_THERE
 from tests.fast_clock import FastClock
 from tests.harness import receiver, stand
+from tests.stores import stolen
 
 pytestmark = pytest.mark.anyio
 
@@ -161,7 +162,7 @@ async def test_what_is_stored_of_a_key_or_a_token_can_not_be_used(tmp_path: Path
         (webhook,) = [seen.fields["webhook"] for seen in it.vanceai.requests if "webhook" in seen.fields]
         secrets = [it.client.key, endpoint["secret"], told["secret"], HEADER_VALUE, webhook.rsplit("/", 1)[-1]]
         secrets.append(it.vanceai.key)
-        stored = b"".join(path.read_bytes() for path in tmp_path.glob("wirephoto.sqlite3*"))
+        stored = stolen(tmp_path)
         assert job["id"].encode() in stored
         for secret in secrets:
             assert secret.encode() not in stored

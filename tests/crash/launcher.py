@@ -17,15 +17,15 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
 from service import app
 from service.commands.serve import serve
 from service.config import PREFIX
-from service.store.database import Tx, Unit
-from service.store.sqlite import Sqlite, _Work
+from service.opening import database_of
+from service.store.database import Database, Tx, Unit
+from tests.stores import Passing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,11 +56,11 @@ def _brought_by_time(name: str, result: object) -> bool:
     return name.startswith("nodes.") or (name.endswith("claim") and result == [])
 
 
-class MortalSqlite(Sqlite):
+class MortalStore(Passing):
     """The store as it is, but for the one moment at which the process ends."""
 
-    def __init__(self, path: Path, die: str) -> None:
-        super().__init__(path)
+    def __init__(self, inner: Database, die: str) -> None:
+        super().__init__(inner)
         self._when, self._unit, nth = die.split(":")
         self._left = int(nth)
         self._doomed = False
@@ -71,10 +71,14 @@ class MortalSqlite(Sqlite):
             self._has_run(_name(unit), result)
             return result
 
-        return await super().write(watched, *args, **kwargs)
+        result = await super().write(watched, *args, **kwargs)
+        if self._doomed:
+            # After the COMMIT; nobody knows of it yet.
+            die_now()
+        return result
 
     def _has_run(self, name: str, result: object) -> None:
-        """On the writer's thread, inside the transaction."""
+        """Inside the transaction; on SQLite on the writer's thread."""
         if self._unit not in (ANY, name) or _brought_by_time(name, result):
             return
         self._left -= 1
@@ -82,12 +86,6 @@ class MortalSqlite(Sqlite):
             if self._when == "before":
                 die_now()
             self._doomed = True
-
-    def _answer(self, batch: list[_Work]) -> None:
-        """After the COMMIT; nobody knows of it yet."""
-        if self._doomed:
-            die_now()
-        super()._answer(batch)
 
 
 def _serve(order: Order, says: int) -> None:
@@ -99,7 +97,7 @@ def _serve(order: Order, says: int) -> None:
     os.environ.update(order.environment)
     die = order.die
     if die is not None:
-        setattr(app, "Sqlite", lambda path: MortalSqlite(path, die))  # noqa: B010 - a name bound to a class
+        setattr(app, "database_of", lambda settings: MortalStore(database_of(settings), die))  # noqa: B010 - a name bound to a function
     code = 1
     try:
         serve.main([], prog_name="wirephoto serve")

@@ -1,7 +1,10 @@
 """Rows as the tests of the store need them, made by the store's own functions."""
 
+import sqlite3
 from dataclasses import dataclass
 from typing import Any
+
+import asyncpg
 
 from schemas import ids
 from schemas.callback import Callback, Via
@@ -16,6 +19,10 @@ from service.store.submissions import Submission
 NOW = 1_765_000_000_000
 MINUTE = 60_000
 VENDOR = "vanceai"
+
+# What either driver raises for a broken constraint, and for a statement that can't be run.
+BROKEN_RULE = (sqlite3.IntegrityError, asyncpg.IntegrityConstraintViolationError)
+REFUSED_SQL = (sqlite3.OperationalError, asyncpg.PostgresError)
 
 
 async def run(tx: Tx, sql: str, values: dict[str, Any]) -> int:

@@ -1,7 +1,6 @@
 """What the store's nouns promise: one winner of each race, no row claimed twice, and what a dead node leaves."""
 
 import asyncio
-import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import permutations
 from pathlib import Path
@@ -18,7 +17,7 @@ from service.pacing.windows import Windows
 from service.store import callbacks, deliveries, endpoints, events, jobs, nodes, submissions, vendor_requests
 from service.store.database import Tx
 from tests.clock import ManualClock
-from tests.store.rows import MINUTE, NOW, VENDOR, Rows, all_rows, one_row, rows, run, said
+from tests.store.rows import BROKEN_RULE, MINUTE, NOW, VENDOR, Rows, all_rows, one_row, rows, run, said
 
 pytestmark = pytest.mark.anyio
 
@@ -97,8 +96,8 @@ async def test_a_job_ends_once_whoever_is_first(made: Rows, order: tuple[End, ..
     await made.db.write(jobs.claim, jobs.Step.FETCH, VENDOR, made.node, NOW, 1)
     outcomes = await asyncio.gather(*(made.db.write(end, job.row, made.node) for end in order for _ in range(3)))
     assert outcomes.count(True) == 1
-    assert outcomes[0] is True
-    assert (await made.db.read(jobs.by_row, job.row)).state == STATES[order[0]]
+    winner = order[outcomes.index(True) // 3]
+    assert (await made.db.read(jobs.by_row, job.row)).state == STATES[winner]
 
 
 async def test_of_two_final_callbacks_one_makes_the_job_fetching(made: Rows) -> None:
@@ -106,7 +105,7 @@ async def test_of_two_final_callbacks_one_makes_the_job_fetching(made: Rows) -> 
     won = await asyncio.gather(
         *(made.db.write(jobs.fetching, job.row, submission.row, None, Charged.YES, "1", NOW + n) for n in range(4))
     )
-    assert won == [True, False, False, False]
+    assert won.count(True) == 1
 
 
 async def test_a_canceled_job_comes_back_by_no_way(made: Rows) -> None:
@@ -162,7 +161,7 @@ async def test_no_delivery_is_claimed_twice_and_none_before_its_time(made: Rows)
     assert await made.db.read(deliveries.next_due) == NOW
     claimed = await asyncio.gather(*(made.db.write(deliveries.claim, made.node, NOW + 2, 1) for _ in range(6)))
     found = [entry.delivery for batch in claimed for entry in batch]
-    assert found == [entry.delivery for entry in owed[:3]]
+    assert sorted(found) == [entry.delivery for entry in owed[:3]]
     assert await made.db.read(deliveries.next_due) == NOW + 3
 
 
@@ -288,7 +287,7 @@ async def test_a_key_is_remembered_for_its_time_and_may_then_be_used_anew(made: 
         (other.project, NOW, None),
     ):
         assert await made.db.read(jobs.remembered_key, project, "k", at - day) == expected
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(BROKEN_RULE):
         await made.db.write(jobs.remember_key, made.project, "k", "other", second.row, NOW + day, NOW)
     await made.db.write(jobs.remember_key, made.project, "k", "other", second.row, NOW + day + 1, NOW + 1)
     assert await made.db.read(jobs.remembered_key, made.project, "k", NOW + 1) == jobs.RememberedKey(

@@ -1,0 +1,362 @@
+"""PostgreSQL: each unit in a transaction of a pooled connection, and one service at a time on a database.
+
+Units run side by side at READ COMMITTED. Three things make that safe:
+
+- A unit that reads a row and then decides takes the row's lock first (`jobs.locked`, `projects.lock`).
+- One that a deadlock or another's insert has stopped is run again, as if it had come later: it touches nothing but tx.
+- When the connection is lost during COMMIT, the server is asked what became of the transaction, however long it is
+  away. To guess would be to do a thing twice, or never.
+
+The server may go away and come back at any time: meanwhile everybody is told StoreUnavailable, and nothing is lost.
+"""
+
+from __future__ import annotations  # asyncpg's own classes are generic for the type checker alone
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, ParamSpec, TypeVar, cast
+
+import asyncpg
+import structlog
+from asyncpg.pool import PoolConnectionProxy
+
+from service.store.database import Locked, Query, Row, StoreUnavailable, Unit, Values
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+CONNECTIONS = 16
+# Long lists must not keep the heart from beating.
+READERS = 8
+CONNECT_SECONDS = 10.0
+# No statement of ours takes a second; a server that was cut off from the network answers never.
+STATEMENT_SECONDS = 30.0
+OPEN_PATIENCE_SECONDS = 30.0
+PAUSE_SECONDS = 0.5
+MOST_RUNS = 10
+# Ours among the advisory locks of a database: "wirephot" in ASCII.
+LOCK = 0x7769726570686F74
+
+# The server's or the network's fault, not the unit's: the same unit may go through later.
+_OUTSIDE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InterfaceError,
+    OSError,
+    TimeoutError,
+)
+# A unit that another one has crossed. One that inserted the same key is met as a row when the unit runs again.
+_CROSSED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.UniqueViolationError)
+
+_TOKEN = re.compile(
+    r"'(?:[^']|'')*'"  # a text
+    r"|--[^\n]*"
+    r"|/\*postgres (?P<only>.*?)\*/"  # what only this database reads
+    r"|/\*.*?\*/"
+    r"|(?<![:\w]):(?P<name>[a-z_]\w*)",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    text: str
+    names: tuple[str, ...]
+
+    def arguments(self, values: Values) -> list[Any]:
+        return [_storable(values[name]) for name in self.names]
+
+
+def _storable(value: Any) -> Any:
+    """TEXT can't hold a NUL. Users' are refused at the door; where the world outside says one, a sign stands for it."""
+    return value.replace("\x00", "\ufffd") if isinstance(value, str) and "\x00" in value else value
+
+
+@lru_cache(maxsize=1024)
+def compiled(sql: str) -> Compiled:
+    """Our `:name` as PostgreSQL's `$1`, and what stands in `/*postgres … */` as part of the statement."""
+    numbers: dict[str, int] = {}
+
+    def replace(match: re.Match[str]) -> str:
+        if match["only"] is not None:
+            return match["only"]
+        if match["name"] is not None:
+            return f"${numbers.setdefault(match['name'], len(numbers) + 1)}"
+        return match[0]
+
+    text = _TOKEN.sub(replace, sql)
+    return Compiled(text, tuple(numbers))
+
+
+class _Connection(asyncpg.Connection):
+    def get_reset_query(self) -> str:
+        # Nothing of ours outlives its transaction: no settings, cursors or locks. It would cost a round trip each time.
+        return ""
+
+
+class _Tx:
+    def __init__(self, connection: PoolConnectionProxy[Any]) -> None:
+        self._connection = connection
+
+    async def one(self, sql: str, values: Values) -> Row | None:
+        it = compiled(sql)
+        return cast(Row | None, await self._connection.fetchrow(it.text, *it.arguments(values)))
+
+    async def all(self, sql: str, values: Values) -> Sequence[Row]:
+        it = compiled(sql)
+        return cast(Sequence[Row], await self._connection.fetch(it.text, *it.arguments(values)))
+
+    async def run(self, sql: str, values: Values) -> int:
+        it = compiled(sql)
+        status = await self._connection.execute(it.text, *it.arguments(values))
+        # "UPDATE 3", "INSERT 0 1"; statements that change no rows name none.
+        count = status.rpartition(" ")[2]
+        return int(count) if count.isdigit() else 0
+
+    async def run_many(self, sql: str, values: Iterable[Values]) -> None:
+        it = compiled(sql)
+        await self._connection.executemany(it.text, [it.arguments(entry) for entry in values])
+
+
+class _UnknownOutcomeError(Exception):
+    """The connection was lost during COMMIT."""
+
+    def __init__(self, transaction: int, result: Any) -> None:
+        super().__init__(str(transaction))
+        self.transaction = transaction
+        self.result = result
+
+
+class Postgres:
+    """One database, for one service. `url` as libpq writes it: `postgresql://user:password@host:5432/name`."""
+
+    dialect: Final = "postgres"
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._pool: asyncpg.Pool[Any] | None = None
+        self._guard: asyncpg.Connection[Any] | None = None
+        self._guarding: asyncio.Task[None] | None = None
+        self._guard_lost = asyncio.Event()
+        self._units: set[asyncio.Task[Any]] = set()
+        self._reading = asyncio.Semaphore(READERS)
+        self._closing = False
+
+    async def open(self) -> None:
+        """Connect and take the database for ourselves. Raises Locked, StoreUnavailable.
+
+        A server that is just starting, and a service that is just ending, are waited for up to 30 s.
+        """
+        waited = 0.0
+        while True:
+            try:
+                await self._take_guard()
+                break
+            except (Locked, StoreUnavailable) as error:
+                if waited >= OPEN_PATIENCE_SECONDS or _is_final(error):
+                    raise
+                if waited == 0.0:
+                    log.warning("store.waiting", error=str(error))
+            await asyncio.sleep(PAUSE_SECONDS)
+            waited += PAUSE_SECONDS
+        self._pool = await asyncpg.create_pool(
+            self._url,
+            min_size=1,
+            max_size=CONNECTIONS,
+            timeout=CONNECT_SECONDS,
+            command_timeout=STATEMENT_SECONDS,
+            statement_cache_size=512,
+            connection_class=_Connection,
+            # An answer is a promise: a server that is set otherwise may lose the last commits at a power cut.
+            server_settings={"synchronous_commit": "on", "application_name": "wirephoto"},
+        )
+        self._guarding = asyncio.create_task(self._keep_guard())
+
+    async def close(self) -> None:
+        """Finish what was handed in, then let go of the database."""
+        self._closing = True
+        if self._units:
+            await asyncio.wait(set(self._units))
+        if self._guarding is not None:
+            self._guarding.cancel()
+            await asyncio.gather(self._guarding, return_exceptions=True)
+        if self._pool is not None:
+            try:
+                await asyncio.wait_for(self._pool.close(), CONNECT_SECONDS)
+            except _OUTSIDE:
+                self._pool.terminate()
+        if self._guard is not None:
+            with suppress(*_OUTSIDE):
+                await self._guard.close(timeout=CONNECT_SECONDS)
+
+    async def write(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._closing or self._pool is None:
+            raise StoreUnavailable("the database is closed")
+        # A unit that was handed in runs to its end, whatever becomes of who waits for it.
+        task: asyncio.Task[T] = asyncio.create_task(self._run(unit, *args, **kwargs))
+        self._units.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._units.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    async def read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._closing:
+            raise StoreUnavailable("the database is closed")
+        async with (
+            self._reading,
+            self._connected() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            return await query(_Tx(connection), *args, **kwargs)
+
+    # --- units ---------------------------------------------------------------------------------------------------
+
+    async def _run(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        name = getattr(unit, "__name__", "a unit")
+        for left in reversed(range(MOST_RUNS)):
+            try:
+                return await self._run_once(unit, *args, **kwargs)
+            except _CROSSED as error:
+                if not left:
+                    raise
+                log.debug("store.unit_again", unit=name, reason=type(error).__name__)
+            except _UnknownOutcomeError as unknown:
+                log.warning("store.commit_unanswered", unit=name)
+                if await self._was_committed(unknown.transaction):
+                    return cast(T, unknown.result)
+                raise StoreUnavailable("the commit failed") from None
+        raise AssertionError("the last run returns or raises")
+
+    async def _run_once(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._guard_lost.is_set():
+            raise StoreUnavailable("the connection that holds the database for us is lost")
+        async with self._connected() as connection:
+            await connection.execute("BEGIN")
+            try:
+                result = await unit(_Tx(connection), *args, **kwargs)
+                transaction = await connection.fetchval("SELECT pg_current_xact_id_if_assigned()")
+            except BaseException as error:
+                with suppress(*_OUTSIDE):
+                    await connection.execute("ROLLBACK")
+                if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+                    # A standby that is about to become the server, or the server that has just become a standby.
+                    raise StoreUnavailable(_told(error)) from None
+                raise
+            try:
+                await connection.execute("COMMIT")
+            except _OUTSIDE:
+                _drop(connection)
+                if transaction is None:
+                    return result
+                raise _UnknownOutcomeError(transaction, result) from None
+            return result
+
+    async def _was_committed(self, transaction: int) -> bool:
+        """What the server knows of a transaction whose COMMIT had no answer. Raises StoreUnavailable when we close."""
+        while not self._closing:
+            try:
+                async with self._connected() as connection:
+                    status = await connection.fetchval("SELECT pg_xact_status($1)", transaction)
+            except StoreUnavailable:
+                status = "unknown"
+            if status in ("committed", "aborted"):
+                return bool(status == "committed")
+            # "in progress": the server has not noticed yet that its client is gone.
+            await asyncio.sleep(PAUSE_SECONDS)
+        raise StoreUnavailable("nobody knows whether the last unit was committed")
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[PoolConnectionProxy[Any]]:
+        """A connection of the pool. What the outside world breaks meanwhile is raised as StoreUnavailable."""
+        assert self._pool is not None, "open it first"
+        try:
+            async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
+                try:
+                    yield connection
+                except _OUTSIDE as error:
+                    if not isinstance(error, asyncpg.InsufficientResourcesError):
+                        _drop(connection)
+                    raise
+        except asyncpg.InterfaceError as error:
+            if isinstance(error, ValueError):
+                raise  # arguments of ours that the server can't take
+            raise StoreUnavailable(_told(error)) from None
+        except _OUTSIDE as error:
+            raise StoreUnavailable(_told(error)) from None
+
+    # --- one service at a time -----------------------------------------------------------------------------------
+
+    async def _take_guard(self) -> None:
+        """One session holds an advisory lock as long as we live: rate windows are counted by one service alone.
+
+        The server gives the lock away when our connection ends, however we end.
+        """
+        try:
+            guard = await asyncpg.connect(
+                self._url,
+                timeout=CONNECT_SECONDS,
+                command_timeout=STATEMENT_SECONDS,
+                # A machine that died silently is noticed in eight seconds, not in two hours.
+                server_settings={
+                    "application_name": "wirephoto guard",
+                    "tcp_keepalives_idle": "5",
+                    "tcp_keepalives_interval": "1",
+                    "tcp_keepalives_count": "3",
+                },
+            )
+        except (*_OUTSIDE, asyncpg.PostgresError) as error:
+            raise StoreUnavailable(_told(error)) from error
+        try:
+            taken = await guard.fetchval("SELECT pg_try_advisory_lock($1)", LOCK)
+        except _OUTSIDE as error:
+            guard.terminate()
+            raise StoreUnavailable(_told(error)) from None
+        if not taken:
+            await guard.close()
+            raise Locked("another Wirephoto is running on this database")
+        guard.add_termination_listener(self._guard_ended)
+        self._guard = guard
+        self._guard_lost.clear()
+
+    def _guard_ended(self, guard: object) -> None:
+        if guard is self._guard and not self._closing:
+            self._guard_lost.set()
+
+    async def _keep_guard(self) -> None:
+        while True:
+            await self._guard_lost.wait()
+            log.warning("store.guard_lost")
+            while self._guard_lost.is_set():
+                try:
+                    await self._take_guard()
+                    log.info("store.guard_taken_again")
+                except (Locked, StoreUnavailable) as error:
+                    log.debug("store.no_guard", error=str(error))
+                    await asyncio.sleep(PAUSE_SECONDS)
+
+
+def _drop(connection: PoolConnectionProxy[Any]) -> None:
+    """Whatever state it is in, it is of no use any more. The pool may know already."""
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether waiting can't help: a wrong password, name or right."""
+    return isinstance(error.__cause__, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError)
+
+
+def _told(error: BaseException) -> str:
+    # The server's own words on a connection; asyncpg keeps the password out of them.
+    return f"the database can't be reached: {error or type(error).__name__}"
