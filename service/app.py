@@ -23,11 +23,13 @@ from service.pipeline.crew import crew, delivery_scan
 from service.pipeline.deliver import Deliver
 from service.pipeline.stage import Sources
 from service.security import keys as security_keys
+from service.security.cursors import Cursors
 from service.security.egress import Guard
 from service.security.keys import Role
 from service.security.links import AssetLinks
 from service.security.vault import Vault, WrongKey, key_file
 from service.store import keys, meta, nodes, projects, submissions
+from service.store.backfill import backfill
 from service.store.database import Database, Tx
 from service.store.files import FileStore
 from service.store.migrate import migrate
@@ -35,6 +37,7 @@ from service.store.sqlite import Sqlite
 from service.web.projects import add_project
 from service.web.routes import http_exception, starlette_routes
 from service.web.site import Site
+from service.web.waiting import Waiting
 
 log = structlog.get_logger()
 
@@ -91,6 +94,8 @@ async def running(
             stack.push_async_callback(sqlite.close)
             database = sqlite
         await migrate(database, clock.now())
+        if filled := await backfill(database):
+            log.info("store.backfilled", jobs=filled)
         vault = vault_of(settings)
         await _hold_key(database, vault)
         node = await database.write(_join, clock.now())
@@ -135,6 +140,9 @@ async def running(
             destinations=destinations,
             vendors=vendors,
             guard=guard,
+            cursors=Cursors(vault),
+            waiting=Waiting(core.bells, clock),
+            called_back=settings.reply_base is not None,
             max_upload_bytes=max_upload_bytes,
             alive={
                 "deliver": scan,
