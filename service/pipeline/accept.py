@@ -128,7 +128,7 @@ class Accept:
         key: IdempotencyKey | None,
         retry_of: str | None = None,
     ) -> Accepted:
-        """Take a request in whose pictures `resolve` finds, and only once for one key. Raises Problem."""
+        """Take in a request whose pictures `resolve` finds, and only once for one key. Raises Problem."""
         if key is None:
             return await self._take_in(project, request, resolve, None, retry_of)
         if (project, key.key) in self._being_taken_in:

@@ -17,7 +17,7 @@ from schemas.problem import Problem
 from service.security.keys import Role
 from service.store.database import StoreUnavailable
 from service.store.keys import Principal
-from service.web import assets, callbacks, docs, endpoints, events, health, jobs, operations, projects
+from service.web import assets, callbacks, docs, endpoints, events, health, jobs, operations, projects, vendors
 from service.web.lists import QUERY as _LIST
 from service.web.projects import KeyRequest, ProjectRequest
 from service.web.site import METADATA_KEY, Answer, authenticate, refuse_unknown_query
@@ -82,6 +82,7 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     OpenRoute(GET, "/v1/assets/{id}/content", assets.content, "An asset's bytes, by signed link or key", query=_LINK),
     Route(GET, "/v1/operations", operations.index, Role.READ, "List operations"),
     Route(GET, "/v1/operations/{vendor}/{name}", operations.show, Role.READ, "Look at an operation"),
+    Route(GET, "/v1/vendors", vendors.index, Role.READ, "Which vendors work, their limits, and what is under way"),
     Route(GET, "/v1/events", events.index, Role.READ, "The log of events, oldest first", query=_LOG),
     Route(GET, "/v1/events/{id}", events.show, Role.READ, "Look at an event, with its deliveries"),
     Route(POST, "/v1/endpoints", endpoints.create, Role.WRITE, "Register an endpoint", EndpointRequest, 201),
