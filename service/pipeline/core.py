@@ -52,6 +52,11 @@ class Bells:
         self._waiting: defaultdict[Topic, set[asyncio.Event]] = defaultdict(set)
         self.closed = False
 
+    @property
+    def waiting(self) -> int:
+        """How many listen now."""
+        return sum(len(waiters) for waiters in self._waiting.values())
+
     def ring(self, topic: Topic) -> None:
         for waiter in self._waiting.get(topic, ()):
             waiter.set()

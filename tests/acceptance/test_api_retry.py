@@ -91,7 +91,7 @@ async def test_the_retry_is_acknowledged_at_once_and_is_there_for_good(it: Stand
     status, new, headers = await again(it, old)
     assert (status, new["state"], headers["Location"]) == (202, "queued", f"/v1/jobs/{new['id']}")
     assert (await it.client.job(new["id"]))["retry_of"] == old["id"]
-    assert [event["type"] for event in await it.client.events(new["id"])][0] == "job.queued"
+    assert (await it.client.events(new["id"]))[0]["type"] == "job.queued"
     hold.set()
 
 
