@@ -10,9 +10,9 @@ from service.store.database import Database
 AT_ONCE = 500
 
 
-async def backfill(db: Database) -> int:
+async def backfill(db: Database, at_once: int = AT_ONCE) -> int:
     """How many jobs were made findable by their metadata."""
     filled = 0
-    while found := await db.write(jobs.fill_metadata, AT_ONCE):
+    while found := await db.write(jobs.fill_metadata, at_once):
         filled += found
     return filled

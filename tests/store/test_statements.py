@@ -53,6 +53,10 @@ async def test_the_workers_questions_use_an_index(made: Rows) -> None:
     for noun, name, index in (
         ("jobs", "claim", "jobs_due"),
         ("jobs", "next_due", "jobs_due"),
+        ("jobs", "list_by_metadata", "job_metadata_by_pair"),
+        ("jobs", "without_metadata", "jobs_without_metadata"),
+        ("jobs", "under_way", "jobs_open"),
+        ("submissions", "at_vendors", "submissions_open"),
         ("submissions", "claim", "submissions_due"),
         ("submissions", "next_due", "submissions_due"),
         ("deliveries", "claim", "deliveries_due"),
