@@ -17,7 +17,8 @@ from service.store import deliveries, events, projects
 from service.store.database import Reader
 from service.store.keys import Principal
 from service.web.lists import Begin, Entry, envelope, limit_of, listed
-from service.web.site import Answer, query_choice, query_int, site_of
+from service.web.query import Query
+from service.web.site import Answer, site_of
 from service.web.waiting import LONGEST_SECONDS
 
 
@@ -27,10 +28,11 @@ async def index(request: Request, who: Principal) -> Response:
     With `wait` it is read without end: an empty answer comes only when the time is up, and `next` always says where to
     go on. Without, it is a list like any other: `next` is null once nothing more is there.
     """
-    site, limit = site_of(request), limit_of(request)
-    after = query_int(request, "after", 0, 0, Begin.NEWEST)
-    chosen = query_choice(request, "type", list(EventType))
-    follows, wait = "wait" in request.query_params, query_int(request, "wait", 0, 0, LONGEST_SECONDS)
+    site, query = site_of(request), Query(request)
+    limit, after = limit_of(query), query.number("after", 0, 0, Begin.NEWEST)
+    chosen = query.choice("type", list(EventType))
+    follows, wait = query.has("wait"), query.number("wait", 0, 0, LONGEST_SECONDS)
+    query.check()
     look = partial(site.core.db.read, partial(_log, who.project, after, chosen, limit + 1))
     if wait:
         topic = log_topic(who.project, chosen)
@@ -88,12 +90,13 @@ def _status(owed: Sequence[Delivery]) -> str:
 
 
 async def deliveries_index(request: Request, who: Principal) -> Response:
+    query = Query(request)
     chosen = deliveries.Filter(
-        endpoint=request.query_params.get("endpoint"),
-        event=request.query_params.get("event"),
-        state=query_choice(request, "state", list(DeliveryState)),
+        endpoint=query.text("endpoint"),
+        event=query.text("event"),
+        state=query.choice("state", list(DeliveryState)),
     )
-    return await listed(request, who, "deliveries", Begin.NEWEST, partial(_page, who.project, chosen))
+    return await listed(request, who, "deliveries", Begin.NEWEST, partial(_page, who.project, chosen), query)
 
 
 async def _page(project: int, chosen: deliveries.Filter, reader: Reader, before: int, limit: int) -> list[Entry]:

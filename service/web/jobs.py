@@ -24,14 +24,13 @@ from service.store.database import Reader
 from service.store.keys import Principal
 from service.web.forms import clean_name, keep, part_chunks, read_form
 from service.web.lists import Begin, Entry, listed
+from service.web.query import Query
 from service.web.site import (
     MAX_JSON_BYTES,
-    METADATA_PREFIX,
     Answer,
     Site,
     must_be_public,
     parse_json,
-    query_choice,
     read_json,
     site_of,
     too_large,
@@ -41,8 +40,6 @@ from service.web.waiting import LONGEST_SECONDS
 
 _WAIT = re.compile(r"(?:^|[,;]\s*)wait=(\d+)\s*(?:$|[,;])")
 _KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
-# As `MetadataKey` of the request.
-_METADATA_KEY = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
 
 async def create(request: Request, who: Principal) -> Response:
@@ -160,28 +157,15 @@ async def _uploads(form: FormData, site: Site) -> tuple[dict[str, Upload], list[
 
 
 async def index(request: Request, who: Principal) -> Response:
+    query = Query(request)
     chosen = jobs.Filter(
-        state=query_choice(request, "state", list(JobState)),
-        operation=request.query_params.get("operation"),
-        vendor=request.query_params.get("vendor"),
-        metadata=_metadata_of(request),
+        state=query.choice("state", list(JobState)),
+        operation=query.text("operation"),
+        vendor=query.text("vendor"),
+        metadata=query.metadata(),
     )
-    links = site_of(request).core.links
-    return await listed(request, who, "jobs", Begin.NEWEST, partial(_page, links, who.project, chosen))
-
-
-def _metadata_of(request: Request) -> dict[str, str]:
-    """What `metadata.KEY=value` asks for. Raises Problem 422."""
-    found = {
-        name.removeprefix(METADATA_PREFIX): value
-        for name, value in request.query_params.items()
-        if name.startswith(METADATA_PREFIX)
-    }
-    reason = "is no key of metadata: 1 to 64 letters, digits, _ . or -"
-    errors = [FieldError(f"{METADATA_PREFIX}{key}"[:100], reason) for key in found if not _METADATA_KEY.fullmatch(key)]
-    if errors:
-        raise invalid(errors)
-    return found
+    fetch = partial(_page, site_of(request).core.links, who.project, chosen)
+    return await listed(request, who, "jobs", Begin.NEWEST, fetch, query)
 
 
 async def _page(

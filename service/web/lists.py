@@ -12,10 +12,10 @@ from typing import Any
 
 from starlette.requests import Request
 
-from schemas.problem import FieldError, Problem, invalid
 from service.store.database import Reader
 from service.store.keys import Principal
-from service.web.site import Answer, query_int, site_of
+from service.web.query import Query
+from service.web.site import Answer, Site, site_of
 
 DEFAULT_LIMIT, MAX_LIMIT = 50, 200
 # What every list takes.
@@ -41,14 +41,14 @@ class Entry:
 Fetch = Callable[[Reader, int, int], Awaitable[Sequence[Entry]]]
 
 
-async def listed(request: Request, who: Principal, listing: str, begin: Begin, fetch: Fetch) -> Answer:
-    """One page. Raises Problem 422 for a limit out of range, and for a cursor that is none of this list's."""
-    site, limit = site_of(request), limit_of(request)
-    cursor = request.query_params.get("after")
-    try:
-        position = begin if cursor is None else site.cursors.position(listing, who.project, cursor)
-    except ValueError:
-        raise bad_cursor() from None
+async def listed(
+    request: Request, who: Principal, listing: str, begin: Begin, fetch: Fetch, query: Query | None = None
+) -> Answer:
+    """One page; `query` is what the filters were read from. Raises Problem 422 with all that is faulty in it."""
+    query = query or Query(request)
+    site, limit = site_of(request), limit_of(query)
+    position = _position(site, who, listing, begin, query)
+    query.check()
     # The one too many only tells that there is more.
     found = await site.core.db.read(fetch, position, limit + 1)
     page, more = found[:limit], len(found) > limit
@@ -58,13 +58,20 @@ async def listed(request: Request, who: Principal, listing: str, begin: Begin, f
     )
 
 
+def _position(site: Site, who: Principal, listing: str, begin: Begin, query: Query) -> int:
+    cursor = query.text("after")
+    if cursor is None:
+        return begin
+    try:
+        return site.cursors.position(listing, who.project, cursor)
+    except ValueError:
+        query.fault("after", "is no cursor of this list; go on with the `next` of a page of it")
+        return begin
+
+
 def envelope(data: Sequence[Mapping[str, Any]], next_: str | None) -> Answer:
     return Answer({"data": list(data), "next": next_})
 
 
-def limit_of(request: Request) -> int:
-    return query_int(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
-
-
-def bad_cursor() -> Problem:
-    return invalid([FieldError("after", "is no cursor of this list; go on with the `next` of a page of it")])
+def limit_of(query: Query) -> int:
+    return query.number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT)

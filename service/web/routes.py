@@ -20,7 +20,8 @@ from service.store.keys import Principal
 from service.web import assets, callbacks, docs, endpoints, events, health, jobs, operations, projects, vendors
 from service.web.lists import QUERY as _LIST
 from service.web.projects import KeyRequest, ProjectRequest
-from service.web.site import METADATA_KEY, Answer, authenticate, refuse_unknown_query
+from service.web.query import METADATA_KEY, refuse_unknown
+from service.web.site import Answer, authenticate
 
 log = structlog.get_logger()
 
@@ -118,7 +119,7 @@ def _answering(route: Route | OpenRoute) -> OpenHandler:
             if isinstance(route, OpenRoute):
                 return await route.handler(request)
             who = await authenticate(request, route.role)
-            refuse_unknown_query(request, route.query)
+            refuse_unknown(request, route.query)
             return await route.handler(request, who)
         except Problem as problem:
             return problem_answer(problem)

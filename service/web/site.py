@@ -3,8 +3,7 @@
 import json
 import math
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
@@ -34,9 +33,6 @@ MAX_JSON_BYTES = 1024 * 1024
 # No real request comes near it, and nothing behind us (validation, schemas, the store) may run out of stack.
 MAX_JSON_DEPTH = 64
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-# A route that lists this name takes `metadata.` and any key.
-METADATA_KEY = "metadata.KEY"
-METADATA_PREFIX = "metadata."
 
 
 @dataclass(frozen=True)
@@ -214,37 +210,7 @@ def field_errors(error: ValidationError) -> list[FieldError]:
     ]
 
 
-# --- queries ---------------------------------------------------------------------------------------------------------
-
-
-def refuse_unknown_query(request: Request, known: Sequence[str]) -> None:
-    """A filter that we do not know must not answer with everything, nor one of two with the other's."""
-    told = f"this address takes {', '.join(known)}" if known else "this address takes no query"
-    given = Counter(name for name, _ in request.query_params.multi_items())
-    errors = [FieldError(name[:100], f"unknown; {told}") for name in sorted(given) if not _is_known(name, known)]
-    errors += [FieldError(name[:100], "is given twice") for name, times in sorted(given.items()) if times > 1]
-    if errors:
-        raise invalid(errors)
-
-
-def _is_known(name: str, known: Sequence[str]) -> bool:
-    return name in known or (METADATA_KEY in known and name.startswith(METADATA_PREFIX))
-
-
-def query_int(request: Request, name: str, default: int, low: int, high: int) -> int:
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not text.isascii() or not text.isdigit() or len(text) > 19 or not low <= int(text) <= high:
-        raise invalid([FieldError(name, f"must be a whole number from {low} to {high}")])
-    return int(text)
-
-
-def query_choice(request: Request, name: str, choices: Sequence[str]) -> str | None:
-    text = request.query_params.get(name)
-    if text is not None and text not in choices:
-        raise invalid([FieldError(name, f"must be one of {', '.join(choices)}")])
-    return text
+# --- addresses --------------------------------------------------------------------------------------------------------
 
 
 def must_be_public(guard: Guard, url: str, field: str) -> None:

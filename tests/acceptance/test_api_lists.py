@@ -113,6 +113,20 @@ async def test_filters_that_name_what_is_another_projects_find_nothing(it: Stand
             assert await page(stranger, path, **query) == {"data": [], "next": None}
 
 
+@pytest.mark.parametrize(
+    ("path", "faulty"),
+    [
+        ("/v1/jobs", {"limit": "0", "after": "nothing", "state": "lost", "metadata.a b": "1"}),
+        ("/v1/deliveries", {"limit": "x", "after": "1", "state": "lost"}),
+        ("/v1/events", {"limit": "201", "after": "-1", "type": "job.*", "wait": "61"}),
+        ("/v1/endpoints", {"limit": "", "after": "ep_1"}),
+    ],
+)
+async def test_all_that_is_faulty_in_a_query_is_told_at_once(it: Stand, path: str, faulty: dict[str, str]) -> None:
+    status, problem = await it.client.call("GET", path, params=faulty)
+    assert (status, fields(problem)) == (422, set(faulty))
+
+
 # --- metadata --------------------------------------------------------------------------------------------------------
 
 
