@@ -17,6 +17,9 @@ from service.store.database import Reader, Row, Tx
 
 _SQL = sql.beside(__file__)
 
+# Jobs with one pair of metadata, beyond which it is of no use to know how many more there are.
+_MANY = 1_000
+
 
 class Step(StrEnum):
     STAGE = "stage"
@@ -196,8 +199,20 @@ async def listed(reader: Reader, project: int, chosen: Filter, before: int, limi
     if not chosen.metadata:
         return [_job(row) for row in await reader.all(_SQL["list"], values)]
     pairs = [_pair(*pair) for pair in chosen.metadata.items()]
-    values |= {"pair": pairs[0], "pairs": " ".join(pairs), "count": len(pairs)}
+    values |= {"pair": await _rarest(reader, project, pairs), "pairs": " ".join(pairs), "count": len(pairs)}
     return [_job(row) for row in await reader.all(_SQL["list_by_metadata"], values)]
+
+
+async def _rarest(reader: Reader, project: int, pairs: Sequence[str]) -> str:
+    """Where one pair is in all jobs and another in one, the one is found by the other."""
+    if len(pairs) == 1:
+        return pairs[0]
+    counts = []
+    for pair in pairs:
+        row = await reader.one(_SQL["pair_count"], {"project": project, "pair": pair, "most": _MANY})
+        assert row is not None
+        counts.append((row["count"], pair))
+    return str(min(counts)[1])
 
 
 async def under_way(reader: Reader, project: int | None) -> Sequence[UnderWay]:

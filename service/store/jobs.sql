@@ -55,6 +55,12 @@ WHERE project_id = :project AND id < :before
   AND (CAST(:vendor AS TEXT) IS NULL OR vendor = :vendor)
 ORDER BY id DESC LIMIT :limit;
 
+-- How many jobs have a pair, as far as it matters.
+-- name: pair_count
+SELECT COUNT(*) AS count FROM (
+    SELECT job_id FROM job_metadata WHERE project_id = :project AND pair = :pair LIMIT :most
+) AS some;
+
 -- One pair leads, by its index; whether all of them hold is asked of each job that it finds. Pairs are of one length and
 -- written in hex, so that LIKE finds a whole one or none.
 -- name: list_by_metadata

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 
 import pytest
 
@@ -9,7 +10,7 @@ from schemas import ids
 from schemas.job import Job, JobRequest, JobState
 from service.store import jobs, submissions
 from service.store.backfill import backfill
-from service.store.database import Database, Tx
+from service.store.database import Database, Reader, Row, Tx, Values
 from service.store.jobs import Filter
 from tests.store.rows import NOW, VENDOR, Rows, all_rows, one_row, rows, run
 
@@ -60,6 +61,36 @@ async def test_pages_of_jobs_with_some_metadata_come_newest_first(made: Rows) ->
     assert await found(made.db, made.project, limit=2, shop="7") == newest[:2]
     assert await found(made.db, made.project, before=wanted[3].row, shop="7") == newest[2:]
     assert await found(made.db, made.project, shop="7", n="3") == [wanted[3].id]
+
+
+async def test_the_rarest_pair_leads_whichever_is_named_first(made: Rows) -> None:
+    """A pair that is in all jobs is not looked through for one that is in one."""
+    everywhere = [await made.db.write(add, made.project, {"shop": "7", "n": str(n)}) for n in range(20)]
+
+    class Counting:
+        def __init__(self, reader: Reader) -> None:
+            self._reader = reader
+            self.led_by: list[str] = []
+
+        async def one(self, text: str, values: Values) -> Row | None:
+            return await self._reader.one(text, values)
+
+        async def all(self, text: str, values: Values) -> Sequence[Row]:
+            if "pairs" in values:
+                self.led_by.append(values["pair"])
+            return await self._reader.all(text, values)
+
+    async def leaders(reader: Reader) -> list[str]:
+        counting = Counting(reader)
+        for metadata in ({"shop": "7", "n": "3"}, {"n": "3", "shop": "7"}):
+            listed = await jobs.listed(counting, made.project, Filter(metadata=metadata), NEWEST, 100)
+            assert [job.id for job in listed] == [everywhere[3].id]
+        return counting.led_by
+
+    first, second = await made.db.read(leaders)
+    counted = "SELECT COUNT(*) AS count FROM job_metadata WHERE pair = :pair"
+    assert first == second
+    assert await made.db.read(one_row, counted, {"pair": first}) == {"count": 1}
 
 
 async def test_the_same_metadata_in_another_project_is_another(made: Rows) -> None:
