@@ -59,7 +59,7 @@ ORDER BY id DESC LIMIT :limit;
 -- name: pair_count
 SELECT COUNT(*) AS count FROM (
     SELECT job_id FROM job_metadata WHERE project_id = :project AND pair = :pair LIMIT :most
-) AS some;
+) AS counted;
 
 -- One pair leads, by its index; whether all of them hold is asked of each job that it finds. Pairs are of one length and
 -- written in hex, so that LIKE finds a whole one or none.
