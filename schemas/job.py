@@ -170,6 +170,7 @@ class Job:
     credits: str | None
     charged: Charged
     possible_duplicate_at: int | None
+    retry_of: str | None = None  # the id of the job that this one is another try of
 
 
 @dataclass(frozen=True, slots=True)

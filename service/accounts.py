@@ -74,5 +74,5 @@ async def open_all(settings: Settings, db: Database, clock: Clock, stack: AsyncE
             turn=turns,
             secrets={known.credential: secret.get_secret_value()},
         )
-        contracted.append(Contracted(vendor, account, PollPlan(vendor.pace), own.unconfirmed))
+        contracted.append(Contracted(vendor, account, PollPlan(vendor.pace), turns, own.unconfirmed))
     return Vendors(vendors, contracted)

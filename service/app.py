@@ -24,17 +24,20 @@ from service.pipeline.crew import crew, delivery_scan
 from service.pipeline.deliver import Deliver
 from service.pipeline.stage import Sources
 from service.security import keys as security_keys
+from service.security.cursors import Cursors
 from service.security.egress import Guard
 from service.security.keys import Role
 from service.security.links import AssetLinks
 from service.security.vault import Vault, WrongKey, key_file
 from service.store import keys, meta, nodes, projects, submissions
+from service.store.backfill import backfill
 from service.store.database import Database, StoreUnavailable, Tx
 from service.store.files import FileStore
 from service.store.migrate import migrate
 from service.web.projects import add_project
 from service.web.routes import http_exception, starlette_routes
 from service.web.site import Site
+from service.web.waiting import Waiting
 
 log = structlog.get_logger()
 
@@ -101,6 +104,8 @@ async def running(
             stack.push_async_callback(database.close)
             await database.open()
         await migrate(database, clock.now())
+        if filled := await backfill(database):
+            log.info("store.backfilled", jobs=filled)
         vault = vault_of(settings)
         await _hold_key(database, vault)
         await database.write(_hold_kind, "sandbox" if sandbox else "vendors")
@@ -146,6 +151,9 @@ async def running(
             destinations=destinations,
             vendors=vendors,
             guard=guard,
+            cursors=Cursors(vault),
+            waiting=Waiting(core.bells, clock),
+            called_back=settings.reply_base is not None,
             max_upload_bytes=max_upload_bytes,
             alive={
                 "deliver": scan,

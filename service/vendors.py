@@ -1,13 +1,16 @@
 """The vendors this service is contracted with: the handler, the account, the pace, by name."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
-from handlers.vendors.contract import Account, Vendor
+from handlers.vendors.contract import Account, Vendor, VendorError
 from schemas.catalogue import Operation
 from schemas.job import Job
 from service.config import Unconfirmed
+from service.pacing.health import Call, Health
 from service.pacing.plan import PollPlan
+from service.pacing.turns import Turns
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,9 @@ class Contracted:
     vendor: Vendor
     account: Account
     plan: PollPlan
+    turns: Turns  # the account's own
     unconfirmed: Unconfirmed
+    health: Health = field(default_factory=Health)
 
     @property
     def name(self) -> str:
@@ -24,6 +29,17 @@ class Contracted:
     def operation_of(self, job: Job) -> Operation:
         """Accept has checked that it exists."""
         return self.vendor.operations[job.operation.partition("/")[2]]
+
+    @contextmanager
+    def heard(self, call: Call, now: Callable[[], int]) -> Iterator[None]:
+        """Around a call of the vendor: what comes of it tells of the vendor's health."""
+        try:
+            yield
+        except VendorError as error:
+            self.health.failed(call, error.error_class, error.code, now())
+            raise
+        else:
+            self.health.answered(call)
 
     @property
     def max_concurrent(self) -> int:
@@ -36,6 +52,10 @@ class Vendors:
     def __init__(self, known: Iterable[Vendor], contracted: Iterable[Contracted]) -> None:
         self._known = {vendor.name: vendor for vendor in known}
         self._contracted = {entry.name: entry for entry in contracted}
+
+    @property
+    def names(self) -> Sequence[str]:
+        return list(self._known)
 
     def get(self, name: str) -> Contracted | None:
         return self._contracted.get(name)

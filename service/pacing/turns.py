@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 from service.clock import Clock
-from service.pacing.windows import COUNTED_WITHIN_MS, Sent, Windows
+from service.pacing.windows import COUNTED_WITHIN_MS, Sent, Windows, WindowState
 from service.store import vendor_requests
 from service.store.database import Database, StoreUnavailable
 
@@ -37,6 +38,15 @@ class Turns:
             min(now, started + COUNTED_WITHIN_MS if finished is None else finished) for started, finished in earlier
         )
         self._windows.sent = deque(Sent(end + offset, end + offset) for end in ends)
+
+    def state(self) -> Sequence[WindowState]:
+        """Each window now, with `free_at` by the wall clock."""
+        now = self._clock.monotonic()
+        offset = self._clock.now() - now
+        return [
+            entry if entry.free_at is None else replace(entry, free_at=entry.free_at + offset)
+            for entry in self._windows.state(now)
+        ]
 
     @asynccontextmanager
     async def __call__(self, purpose: str, *, blocks: bool = False) -> AsyncIterator[None]:  # noqa: ARG002 - all purposes have one queue

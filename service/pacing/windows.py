@@ -34,6 +34,16 @@ class Sent:
         return latest if self.finished_at is None else min(self.finished_at, latest)
 
 
+@dataclass(frozen=True, slots=True)
+class WindowState:
+    """How full a window is. `free_at` is when it lets one more through, where it does not now."""
+
+    window: Window
+    used: int
+    left: int
+    free_at: int | None
+
+
 @dataclass
 class Windows:
     """All windows of one account. Times in milliseconds."""
@@ -48,13 +58,17 @@ class Windows:
     def free_at(self, now: int) -> int:
         """When the next request may go: `now` or later. An answer that comes meanwhile may make it sooner."""
         self._forget(now)
-        earliest = now
-        for window in self.limits:
-            ends = sorted(end for entry in self.sent if (end := entry.counted_by + _ms(window)) > now)
-            excess = len(ends) - window.requests + 1
-            if excess > 0:
-                earliest = max(earliest, ends[excess - 1])
-        return earliest
+        return max([now, *(state.free_at for state in self.state(now) if state.free_at is not None)])
+
+    def state(self, now: int) -> Sequence[WindowState]:
+        """Each window at `now`. A request without its answer counts as used: the vendor may count it yet."""
+        return [self._state(window, now) for window in self.limits]
+
+    def _state(self, window: Window, now: int) -> WindowState:
+        ends = sorted(end for entry in self.sent if (end := entry.counted_by + _ms(window)) > now)
+        excess = len(ends) - window.requests + 1
+        # Fewer may be allowed now than were sent under an earlier setting.
+        return WindowState(window, len(ends), max(1 - excess, 0), ends[excess - 1] if excess > 0 else None)
 
     def send(self, now: int, *, blocks: bool = False) -> Sent:
         entry = Sent(now, blocks=blocks)

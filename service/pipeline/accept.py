@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -44,7 +45,15 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Resolved:
+class IdempotencyKey:
+    """The user's key, and what was asked for with it."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
     """An input as accept has checked it: an asset of ours, a link to hand on, or a URL still to be staged."""
 
     name: str
@@ -56,6 +65,10 @@ class _Resolved:
     @property
     def needs_staging(self) -> bool:
         return self.asset is None and self.upload is None and self.link is None
+
+
+# Finds the pictures of a request: what each input is, and every faulty field.
+Resolve = Callable[[Reader, Operation, int], Awaitable[tuple[list[Resolved], list[FieldError]]]]
 
 
 def input_errors(spec: InputSpec, image: ImageInfo, size: int, field: str) -> list[FieldError]:
@@ -104,35 +117,47 @@ class Accept:
         """
         if found:
             raise invalid([*found, *await self._errors(project, request, uploads, {error.field for error in found})])
+        once = None if key is None else IdempotencyKey(key, fingerprint(request, uploads))
+        return await self.once(project, request, partial(_resolve, project, request, uploads), once)
+
+    async def once(
+        self,
+        project: int,
+        request: JobRequest,
+        resolve: Resolve,
+        key: IdempotencyKey | None,
+        retry_of: str | None = None,
+    ) -> Accepted:
+        """Take in a request whose pictures `resolve` finds, and only once for one key. Raises Problem."""
         if key is None:
-            return await self._take_in(project, request, uploads, None, "")
-        if (project, key) in self._being_taken_in:
+            return await self._take_in(project, request, resolve, None, retry_of)
+        if (project, key.key) in self._being_taken_in:
             detail = "The first request with this Idempotency-Key is still being taken in."
             raise Problem(409, "idempotency_in_progress", detail, headers={"Retry-After": "1"})
-        self._being_taken_in.add((project, key))
+        self._being_taken_in.add((project, key.key))
         try:
-            return await self._take_in(project, request, uploads, key, fingerprint(request, uploads))
+            return await self._take_in(project, request, resolve, key, retry_of)
         finally:
-            self._being_taken_in.discard((project, key))
+            self._being_taken_in.discard((project, key.key))
 
     async def _take_in(
-        self, project: int, request: JobRequest, uploads: Mapping[str, Upload], key: str | None, print_: str
+        self, project: int, request: JobRequest, resolve: Resolve, key: IdempotencyKey | None, retry_of: str | None
     ) -> Accepted:
         if key is not None:
-            before = await self._core.db.read(_repeated, project, key, print_, self._since())
+            before = await self._core.db.read(_repeated, project, key, self._since())
             if before is not None:
                 return Accepted(before, repeated=True)
         operation = self._operation(request.operation)
-        resolved, errors = await self._core.db.read(
-            _resolve, project, operation, request, uploads, self._core.clock.now()
-        )
+        resolved, errors = await self._core.db.read(resolve, operation, self._core.clock.now())
         errors += params_errors(operation, request.params)
         if errors:
             raise invalid(errors)
-        job, announced = await self._core.db.write(_add, self._core, project, operation, request, resolved, key, print_)
+        job, announced = await self._core.db.write(
+            _add, self._core, project, operation, request, resolved, key, retry_of
+        )
         if announced is not None:
             self._core.tell(announced)
-        log.info("job.accepted", job=job.id, operation=job.operation)
+        log.info("job.accepted", job=job.id, operation=job.operation, retry_of=retry_of)
         self._core.wake(jobs.Step.SUBMIT if job.staged_at is not None else jobs.Step.STAGE, job.vendor)
         return Accepted(job, repeated=announced is None)
 
@@ -154,8 +179,8 @@ class Accept:
             operation = self._operation(request.operation)
         except Problem as problem:
             return problem.errors
-        now = self._core.clock.now()
-        _, errors = await self._core.db.read(_resolve, project, operation, request, uploads, now)
+        resolve = partial(_resolve, project, request, uploads)
+        _, errors = await self._core.db.read(resolve, operation, self._core.clock.now())
         errors += params_errors(operation, request.params)
         return [error for error in errors if error.field not in known]
 
@@ -178,35 +203,32 @@ def fingerprint(request: JobRequest, uploads: Mapping[str, Upload]) -> str:
         "job": request.model_dump(mode="json", by_alias=True),
         "files": {name: upload.stored.sha256 for name, upload in uploads.items()},
     }
+    return digest_of(canonical)
+
+
+def digest_of(canonical: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(canonical, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-async def _repeated(reader: Reader, project: int, key: str, print_: str, since: int) -> Job | None:
-    remembered = await jobs.remembered_key(reader, project, key, since)
+async def _repeated(reader: Reader, project: int, key: IdempotencyKey, since: int) -> Job | None:
+    remembered = await jobs.remembered_key(reader, project, key.key, since)
     if remembered is None:
         return None
-    if remembered.fingerprint != print_:
+    if remembered.fingerprint != key.fingerprint:
         raise Problem(409, "idempotency_conflict", "This Idempotency-Key was used for another request.")
     return await jobs.by_row(reader, remembered.job)
 
 
 async def _resolve(
-    reader: Reader,
     project: int,
-    operation: Operation,
     request: JobRequest,
     uploads: Mapping[str, Upload],
+    reader: Reader,
+    operation: Operation,
     now: int,
-) -> tuple[list[_Resolved], list[FieldError]]:
-    resolved: list[_Resolved] = []
-    errors: list[FieldError] = []
-    known = ", ".join(spec.name for spec in operation.inputs) or "no inputs"
-    named = set(request.inputs) | set(uploads)
-    errors += [
-        FieldError(f"inputs.{name}", f"unknown; {operation.id} takes {known}")
-        for name in sorted(named)
-        if operation.input(name) is None
-    ]
+) -> tuple[list[Resolved], list[FieldError]]:
+    resolved: list[Resolved] = []
+    errors = unknown_inputs(operation, {*request.inputs, *uploads})
     for spec in operation.inputs:
         field = f"inputs.{spec.name}"
         given, upload = request.inputs.get(spec.name), uploads.get(spec.name)
@@ -214,9 +236,9 @@ async def _resolve(
             errors.append(FieldError(field, "is given twice: as a file part and in the job"))
         elif upload is not None:
             errors += input_errors(spec, upload.image, upload.stored.bytes, field)
-            resolved.append(_Resolved(spec.name, {"upload": upload.filename}, upload=upload))
+            resolved.append(Resolved(spec.name, {"upload": upload.filename}, upload=upload))
         elif given is not None:
-            entry, found = await _resolve_one(reader, project, spec, given, field, now)
+            entry, found = await resolve_one(reader, project, spec, given, field, now)
             errors += found
             if entry is not None:
                 resolved.append(entry)
@@ -225,14 +247,24 @@ async def _resolve(
     return resolved, errors
 
 
-async def _resolve_one(
+def unknown_inputs(operation: Operation, named: Collection[str]) -> list[FieldError]:
+    known = ", ".join(spec.name for spec in operation.inputs) or "no inputs"
+    return [
+        FieldError(f"inputs.{name}", f"unknown; {operation.id} takes {known}")
+        for name in sorted(named)
+        if operation.input(name) is None
+    ]
+
+
+async def resolve_one(
     reader: Reader, project: int, spec: InputSpec, given: JobInput, field: str, now: int
-) -> tuple[_Resolved | None, list[FieldError]]:
+) -> tuple[Resolved | None, list[FieldError]]:
+    """What one input that the user named is, or what is wrong with it."""
     source = given.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True)
     if given.url is not None:
         if given.pass_on and not spec.takes_link:
             return None, [FieldError(f"{field}.pass", "this vendor takes no links")]
-        return _Resolved(spec.name, source, link=given.url if given.pass_on else None), []
+        return Resolved(spec.name, source, link=given.url if given.pass_on else None), []
     if given.asset is not None:
         asset = await assets.get(reader, project, given.asset)
         where, missing = f"{field}.asset", "there is no such asset"
@@ -242,8 +274,13 @@ async def _resolve_one(
         asset, missing = await _result_of(reader, project, given.job, given.output or DEFAULT_OUTPUT)
     if asset is None or asset.expires_at <= now:
         return None, [FieldError(where, missing if asset is None else "has expired")]
+    return held(spec, source, asset, where)
+
+
+def held(spec: InputSpec, source: Mapping[str, object], asset: Asset, field: str) -> tuple[Resolved, list[FieldError]]:
+    """An input that is an asset of ours, and which of the operation's limits it breaks."""
     image = ImageInfo(asset.content_type, asset.width, asset.height)
-    return _Resolved(spec.name, source, asset=asset), input_errors(spec, image, asset.bytes, where)
+    return Resolved(spec.name, source, asset=asset), input_errors(spec, image, asset.bytes, field)
 
 
 async def _result_of(reader: Reader, project: int, job_id: str, output: str) -> tuple[Asset | None, str]:
@@ -262,15 +299,15 @@ async def _add(
     project: int,
     operation: Operation,
     request: JobRequest,
-    resolved: Sequence[_Resolved],
-    key: str | None,
-    print_: str,
+    resolved: Sequence[Resolved],
+    key: IdempotencyKey | None,
+    retry_of: str | None,
 ) -> tuple[Job, Announced | None]:
     """The job, its inputs, its key, its event: together or not at all."""
     now = core.clock.now()
     if key is not None:
         # Another node may have taken the same key in since we looked.
-        before = await _repeated(tx, project, key, print_, now - IDEMPOTENCY_MS)
+        before = await _repeated(tx, project, key, now - IDEMPOTENCY_MS)
         if before is not None:
             return before, None
     job = await jobs.add(
@@ -282,15 +319,16 @@ async def _add(
         inputs=[await _input(tx, core, project, entry, now) for entry in resolved],
         needs_staging=any(entry.needs_staging for entry in resolved),
         now=now,
+        retry_of=retry_of,
     )
     if key is not None:
-        await jobs.remember_key(tx, project, key, print_, job.row, now, now - IDEMPOTENCY_MS)
+        await jobs.remember_key(tx, project, key.key, key.fingerprint, job.row, now, now - IDEMPOTENCY_MS)
     if request.webhook is not None:
         await _add_webhook(tx, core, job, request.webhook, now)
     return job, await announce.job_event(tx, core, job, EventType.JOB_QUEUED, now)
 
 
-async def _input(tx: Tx, core: Core, project: int, entry: _Resolved, now: int) -> Input:
+async def _input(tx: Tx, core: Core, project: int, entry: Resolved, now: int) -> Input:
     if entry.upload is None:
         return Input(entry.name, dict(entry.source), entry.asset.row if entry.asset else None, entry.link)
     asset = await assets.add(

@@ -32,32 +32,50 @@ class Announced:
     owed: Sequence[Owed]
 
 
+Topic = tuple[str, int, str]
+
+
+def job_topic(job: int) -> Topic:
+    """Anything told of one job."""
+    return ("job", job, "")
+
+
+def log_topic(project: int, event_type: str | None) -> Topic:
+    """A new event in a project's log, of one type or (None) of any."""
+    return ("log", project, event_type or "")
+
+
 class Bells:
-    """Wakes who waits for something about a row; what they wait for they look up in the store."""
+    """Wakes who waits for something about a topic; what they wait for they look up in the store."""
 
     def __init__(self) -> None:
-        self._waiting: defaultdict[int, set[asyncio.Event]] = defaultdict(set)
+        self._waiting: defaultdict[Topic, set[asyncio.Event]] = defaultdict(set)
         self.closed = False
 
-    def ring(self, row: int) -> None:
-        for waiter in self._waiting.get(row, ()):
+    @property
+    def waiting(self) -> int:
+        """How many listen now."""
+        return sum(len(waiters) for waiters in self._waiting.values())
+
+    def ring(self, topic: Topic) -> None:
+        for waiter in self._waiting.get(topic, ()):
             waiter.set()
 
     def close(self) -> None:
         """The service stops: nobody waits any longer."""
         self.closed = True
-        for row in list(self._waiting):
-            self.ring(row)
+        for topic in list(self._waiting):
+            self.ring(topic)
 
-    def listen(self, row: int) -> asyncio.Event:
+    def listen(self, topic: Topic) -> asyncio.Event:
         event = asyncio.Event()
-        self._waiting[row].add(event)
+        self._waiting[topic].add(event)
         return event
 
-    def forget(self, row: int, event: asyncio.Event) -> None:
-        self._waiting[row].discard(event)
-        if not self._waiting[row]:
-            del self._waiting[row]
+    def forget(self, topic: Topic, event: asyncio.Event) -> None:
+        self._waiting[topic].discard(event)
+        if not self._waiting[topic]:
+            del self._waiting[topic]
 
 
 @dataclass
@@ -101,7 +119,11 @@ class Core:
                 await self.clock.sleep(PAUSE_WITHOUT_STORE_SECONDS)
 
     def tell(self, announced: Announced) -> None:
+        """Only after the commit."""
         if announced.owed:
             self.hand_over(announced)
-        if announced.event.job is not None:
-            self.bells.ring(announced.event.job)
+        event = announced.event
+        for topic in (log_topic(event.project, event.type), log_topic(event.project, None)):
+            self.bells.ring(topic)
+        if event.job is not None:
+            self.bells.ring(job_topic(event.job))

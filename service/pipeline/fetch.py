@@ -14,6 +14,7 @@ from schemas.asset import ImageInfo, StoredFile
 from schemas.event import EventType
 from schemas.job import Charged, ErrorClass, Failure, Job, Result
 from service import images
+from service.pacing.health import Call
 from service.pipeline import announce, retry
 from service.pipeline.core import Announced, Core
 from service.store import assets, jobs, results
@@ -55,15 +56,16 @@ class Fetch:
     async def _download(self, result: Result, contracted: Contracted) -> tuple[StoredFile, ImageInfo]:
         """Raises VendorError; `permanent` where these bytes will never be had."""
         try:
-            async with (
-                self._core.files.incoming(MAX_RESULT_BYTES) as incoming,
-                contracted.vendor.fetch(contracted.account, result.source) as answer,
-            ):
-                async for chunk in answer.chunks():
-                    await incoming.write(chunk)
-                await incoming.flush()
-                image = await images.inspect(incoming.path)
-                return await incoming.keep(), image
+            with contracted.heard(Call.FETCH, self._core.clock.now):
+                async with (
+                    self._core.files.incoming(MAX_RESULT_BYTES) as incoming,
+                    contracted.vendor.fetch(contracted.account, result.source) as answer,
+                ):
+                    async for chunk in answer.chunks():
+                        await incoming.write(chunk)
+                    await incoming.flush()
+                    image = await images.inspect(incoming.path)
+                    return await incoming.keep(), image
         except TransportError as error:
             refused = error.kind in ("refused_address", "bad_url", "too_large")
             raise VendorError(str(error), ErrorClass.VENDOR, error.kind, permanent=refused) from error

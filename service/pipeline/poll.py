@@ -8,6 +8,7 @@ from handlers.vendors.contract import Prepared, Task, VendorError
 from schemas.callback import Update
 from schemas.job import Charged, ErrorClass, Failure, JobState
 from service.config import Unconfirmed
+from service.pacing.health import Call
 from service.pipeline import announce, receive, retry
 from service.pipeline.core import Announced, Core
 from service.store import callbacks, jobs, submissions
@@ -37,7 +38,8 @@ class Poll:
         task = Task(submission.task, Prepared(submission.prepared))
         asked_at = self._core.clock.now()
         try:
-            answer = await contracted.vendor.ask(contracted.account, task)
+            with contracted.heard(Call.ASK, self._core.clock.now):
+                answer = await contracted.vendor.ask(contracted.account, task)
         except VendorError as error:
             await self._no_answer(submission, contracted, error)
             return

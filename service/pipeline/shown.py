@@ -53,6 +53,7 @@ async def job(reader: Reader, shown: Job, links: AssetLinks) -> dict[str, Any]:
         "progress": shown.progress,
         "vendor_task_id": shown.vendor_task_id,
         "submissions": shown.submissions,
+        "retry_of": shown.retry_of,
         "created_at": when(shown.created_at),
         "submitted_at": when(shown.submitted_at),
         "finished_at": when(shown.finished_at),

@@ -10,6 +10,7 @@ import structlog
 from handlers.vendors.contract import Accepted, InputFile, InputLink, Prepared, Submitted, Turn, VendorError, Work
 from schemas.callback import Callback
 from schemas.job import Charged, ErrorClass, Failure, Job, JobState
+from service.pacing.health import Call
 from service.pipeline import announce, poll, receive, retry
 from service.pipeline.core import Announced, Core
 from service.security import keys
@@ -83,7 +84,8 @@ class Submit:
                 # The very same preparation: what the vendor recognises by it is not paid for again.
                 prepared = Prepared(loaded.unanswered.prepared)
             else:
-                prepared = await vendor.prepare(account, loaded.work)
+                with contracted.heard(Call.PREPARE, self._core.clock.now):
+                    prepared = await vendor.prepare(account, loaded.work)
         except VendorError as error:
             await self._not_prepared(job, error)
             return
@@ -93,7 +95,8 @@ class Submit:
             account.turn, partial(self._core.db.write, _open, self._core, job, contracted, prepared, token, loaded)
         )
         try:
-            submitted = await vendor.submit(replace(account, turn=opening), prepared, reply_to, loaded.work)
+            with contracted.heard(Call.SUBMIT, self._core.clock.now):
+                submitted = await vendor.submit(replace(account, turn=opening), prepared, reply_to, loaded.work)
         except _NotOursError:
             return
         except VendorError as error:

@@ -81,12 +81,6 @@ async def get(reader: Reader, project: int, public_id: str) -> Endpoint | None:
     return None if row is None else _endpoint(row)
 
 
-async def cursor(reader: Reader, project: int, public_id: str) -> int | None:
-    """The row that a page ended with, also where it was deleted meanwhile."""
-    row = await reader.one(_SQL["cursor"], {"project": project, "public_id": public_id})
-    return None if row is None else int(row["id"])
-
-
 async def by_row(reader: Reader, endpoint: int) -> Endpoint | None:
     """None where it was deleted meanwhile."""
     row = await reader.one(_SQL["by_row"], {"endpoint": endpoint})
@@ -100,6 +94,7 @@ async def locked(tx: Tx, endpoint: int) -> Endpoint | None:
 
 
 async def listed(reader: Reader, project: int, after: int, limit: int) -> Sequence[Endpoint]:
+    """Oldest first."""
     rows = await reader.all(_SQL["list"], {"project": project, "after": after, "limit": limit})
     return [_endpoint(row) for row in rows]
 

@@ -13,10 +13,6 @@ RETURNING *;
 SELECT * FROM endpoints
 WHERE public_id = :public_id AND project_id = :project AND deleted_at IS NULL AND job_id IS NULL;
 
--- A page may end with an endpoint that is deleted before the next one is asked for.
--- name: cursor
-SELECT id FROM endpoints WHERE public_id = :public_id AND project_id = :project AND job_id IS NULL;
-
 -- name: by_row
 SELECT * FROM endpoints WHERE id = :endpoint AND deleted_at IS NULL;
 

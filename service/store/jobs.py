@@ -4,9 +4,10 @@ A job that waits has `step` and `due_at`; one that a worker holds has `node`; on
 neither: its submission is asked instead. Every change of state is a compare-and-set and says whether it took place.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +16,9 @@ from service.store import sql
 from service.store.database import Reader, Row, Tx
 
 _SQL = sql.beside(__file__)
+
+# Jobs with one pair of metadata, beyond which it is of no use to know how many more there are.
+_MANY = 1_000
 
 
 class Step(StrEnum):
@@ -32,9 +36,19 @@ class RememberedKey:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
+    """All that is given must hold."""
+
     state: str | None = None
     operation: str | None = None
     vendor: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    vendor: str
+    state: JobState
+    count: int
 
 
 def _failure(text: str | None) -> Failure | None:
@@ -67,6 +81,7 @@ def _job(row: Row) -> Job:
         credits=row["credits"],
         charged=Charged(row["charged"]),
         possible_duplicate_at=row["possible_duplicate_at"],
+        retry_of=row["retry_of"],
     )
 
 
@@ -84,6 +99,7 @@ async def add(
     inputs: Sequence[Input],
     needs_staging: bool,
     now: int,
+    retry_of: str | None = None,
 ) -> Job:
     row = await tx.one(
         _SQL["add"],
@@ -96,9 +112,12 @@ async def add(
             "request": request.model_dump_json(by_alias=True, exclude_none=True),
             "now": now,
             "staged_at": None if needs_staging else now,
+            "retry_of": retry_of,
+            "metadata_rows": len(request.metadata),
         },
     )
     assert row is not None
+    await _add_metadata(tx, int(row["id"]), project, request.metadata)
     await tx.run_many(
         _SQL["add_input"],
         [
@@ -113,6 +132,27 @@ async def add(
         ],
     )
     return await by_row(tx, int(row["id"]))
+
+
+def _pair(key: str, value: str) -> str:
+    """A pair of metadata as the index holds it: 128 bits of its digest, in hex."""
+    return hashlib.sha256(json.dumps([key, value]).encode()).hexdigest()[:32]
+
+
+async def _add_metadata(tx: Tx, job: int, project: int, metadata: Mapping[str, str]) -> None:
+    if metadata:
+        rows = [{"job": job, "project": project, "pair": _pair(*pair)} for pair in metadata.items()]
+        await tx.run_many(_SQL["add_metadata"], rows)
+
+
+async def fill_metadata(tx: Tx, limit: int) -> int:
+    """Make jobs of an earlier release findable by their metadata, oldest first; how many there were."""
+    found = await tx.all(_SQL["without_metadata"], {"limit": limit})
+    for row in found:
+        metadata = json.loads(row["request"]).get("metadata", {})
+        await _add_metadata(tx, row["id"], row["project_id"], metadata)
+        await tx.run(_SQL["has_metadata"], {"job": row["id"], "rows": len(metadata)})
+    return len(found)
 
 
 async def inputs_of(reader: Reader, job: int) -> Sequence[Input]:
@@ -163,7 +203,29 @@ async def listed(reader: Reader, project: int, chosen: Filter, before: int, limi
         "before": before,
         "limit": limit,
     }
-    return [_job(row) for row in await reader.all(_SQL["list"], values)]
+    if not chosen.metadata:
+        return [_job(row) for row in await reader.all(_SQL["list"], values)]
+    pairs = [_pair(*pair) for pair in chosen.metadata.items()]
+    values |= {"pair": await _rarest(reader, project, pairs), "pairs": " ".join(pairs), "count": len(pairs)}
+    return [_job(row) for row in await reader.all(_SQL["list_by_metadata"], values)]
+
+
+async def _rarest(reader: Reader, project: int, pairs: Sequence[str]) -> str:
+    """Where one pair is in all jobs and another in one, the one is found by the other."""
+    if len(pairs) == 1:
+        return pairs[0]
+    counts = []
+    for pair in pairs:
+        row = await reader.one(_SQL["pair_count"], {"project": project, "pair": pair, "most": _MANY})
+        assert row is not None
+        counts.append((row["count"], pair))
+    return str(min(counts)[1])
+
+
+async def under_way(reader: Reader, project: int | None) -> Sequence[UnderWay]:
+    """How many jobs have not ended, by vendor and state; `project` None: those of all projects."""
+    rows = await reader.all(_SQL["under_way"], {"project": project})
+    return [UnderWay(row["vendor"], JobState(row["state"]), row["count"]) for row in rows]
 
 
 async def claim(tx: Tx, step: Step, vendor: str, node: int, now: int, limit: int) -> Sequence[Job]:

@@ -1,7 +1,25 @@
 -- name: add
-INSERT INTO jobs (public_id, project_id, vendor, operation, state, step, due_at, request, charged, created_at, staged_at)
-VALUES (:public_id, :project, :vendor, :operation, 'queued', :step, :now, :request, 'no', :now, :staged_at)
+INSERT INTO jobs (
+    public_id, project_id, vendor, operation, state, step, due_at, request, charged, created_at, staged_at, retry_of,
+    metadata_rows
+)
+VALUES (
+    :public_id, :project, :vendor, :operation, 'queued', :step, :now, :request, 'no', :now, :staged_at, :retry_of,
+    :metadata_rows
+)
 RETURNING id;
+
+-- name: add_metadata
+INSERT INTO job_metadata (job_id, project_id, pair) VALUES (:job, :project, :pair)
+ON CONFLICT (job_id, pair) DO NOTHING;
+
+-- Locked, so that nobody deletes a job between its being read and its rows being written.
+-- name: without_metadata
+SELECT id, project_id, request FROM jobs WHERE metadata_rows IS NULL ORDER BY id LIMIT :limit
+/*postgres FOR UPDATE SKIP LOCKED */;
+
+-- name: has_metadata
+UPDATE jobs SET metadata_rows = :rows WHERE id = :job;
 
 -- name: add_input
 INSERT INTO job_inputs (job_id, name, source, asset_id, link) VALUES (:job, :name, :source, :asset, :link);
@@ -40,6 +58,32 @@ WHERE project_id = :project AND id < :before
   AND (CAST(:operation AS TEXT) IS NULL OR operation = :operation)
   AND (CAST(:vendor AS TEXT) IS NULL OR vendor = :vendor)
 ORDER BY id DESC LIMIT :limit;
+
+-- How many jobs have a pair, as far as it matters.
+-- name: pair_count
+SELECT COUNT(*) AS count FROM (
+    SELECT job_id FROM job_metadata WHERE project_id = :project AND pair = :pair LIMIT :most
+) AS counted;
+
+-- One pair leads, by its index; whether all of them hold is asked of each job that it finds. Pairs are of one length and
+-- written in hex, so that LIKE finds a whole one or none.
+-- name: list_by_metadata
+SELECT jobs.* FROM job_metadata AS found JOIN jobs ON jobs.id = found.job_id
+WHERE found.project_id = :project AND found.pair = :pair AND found.job_id < :before
+  AND (CAST(:state AS TEXT) IS NULL OR jobs.state = :state)
+  AND (CAST(:operation AS TEXT) IS NULL OR jobs.operation = :operation)
+  AND (CAST(:vendor AS TEXT) IS NULL OR jobs.vendor = :vendor)
+  AND CAST(:count AS BIGINT) = (
+    SELECT COUNT(*) FROM job_metadata AS held
+    WHERE held.job_id = found.job_id AND CAST(:pairs AS TEXT) LIKE '%' || held.pair || '%'
+  )
+ORDER BY found.job_id DESC LIMIT :limit;
+
+-- What is under way, for one project or (NULL) for all.
+-- name: under_way
+SELECT vendor, state, COUNT(*) AS count FROM jobs
+WHERE finished_at IS NULL AND (CAST(:project AS BIGINT) IS NULL OR project_id = :project)
+GROUP BY vendor, state;
 
 -- SQLite has one writer: nobody can claim the same row between the inner and the outer query. On PostgreSQL another
 -- node may be claiming now: its rows are passed over rather than waited for.

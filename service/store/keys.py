@@ -46,15 +46,9 @@ async def exists(reader: Reader, key_hash: str) -> bool:
     return await reader.one(_SQL["exists"], {"hash": key_hash}) is not None
 
 
-async def cursor(reader: Reader, project: int, public_id: str) -> int | None:
-    """The row that a page ended with, also where it was revoked meanwhile."""
-    row = await reader.one(_SQL["cursor"], {"project": project, "public_id": public_id})
-    return None if row is None else int(row["id"])
-
-
-async def of_project(reader: Reader, project: int, limit: int, after: int) -> Sequence[Key]:
-    """Oldest first; `after` is the row of the last key of the page before."""
-    rows = await reader.all(_SQL["of_project"], {"project": project, "after": after, "limit": limit})
+async def listed(reader: Reader, project: int, after: int, limit: int) -> Sequence[Key]:
+    """Oldest first."""
+    rows = await reader.all(_SQL["list"], {"project": project, "after": after, "limit": limit})
     return [Key(row["id"], row["public_id"], row["role"], row["name"], row["created_at"]) for row in rows]
 
 

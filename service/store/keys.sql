@@ -12,16 +12,11 @@ WHERE keys.hash = :hash AND keys.revoked_at IS NULL;
 -- name: exists
 SELECT id FROM keys WHERE hash = :hash;
 
--- name: of_project
+-- name: list
 SELECT id, public_id, role, name, created_at
 FROM keys
-WHERE project_id = :project AND revoked_at IS NULL
-  AND id > :after
+WHERE project_id = :project AND revoked_at IS NULL AND id > :after
 ORDER BY id LIMIT :limit;
-
--- A page may end with a key that is revoked before the next one is asked for.
--- name: cursor
-SELECT id FROM keys WHERE public_id = :public_id AND project_id = :project;
 
 -- name: revoke
 UPDATE keys SET revoked_at = :now WHERE public_id = :public_id AND project_id = :project AND revoked_at IS NULL;

@@ -107,11 +107,12 @@ class _Tx:
 
     async def one(self, sql: str, values: Values) -> Row | None:
         it = compiled(sql)
-        return cast(Row | None, await self._connection.fetchrow(it.text, *it.arguments(values)))
+        row = await self._connection.fetchrow(it.text, *it.arguments(values))
+        return None if row is None else dict(row)
 
     async def all(self, sql: str, values: Values) -> Sequence[Row]:
         it = compiled(sql)
-        return cast(Sequence[Row], await self._connection.fetch(it.text, *it.arguments(values)))
+        return [dict(row) for row in await self._connection.fetch(it.text, *it.arguments(values))]
 
     async def run(self, sql: str, values: Values) -> int:
         it = compiled(sql)

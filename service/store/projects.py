@@ -28,8 +28,9 @@ async def add(tx: Tx, public_id: str, name: str, sealed_webhook_secret: str, now
     return Project(int(row["id"]), public_id, name, now)
 
 
-async def all_of(reader: Reader, after: int, limit: int) -> Sequence[Project]:
-    return [_project(row) for row in await reader.all(_SQL["all"], {"after": after, "limit": limit})]
+async def listed(reader: Reader, after: int, limit: int) -> Sequence[Project]:
+    """Oldest first."""
+    return [_project(row) for row in await reader.all(_SQL["list"], {"after": after, "limit": limit})]
 
 
 async def get(reader: Reader, project: int) -> Project:
@@ -49,6 +50,13 @@ async def sealed_webhook_secret(reader: Reader, project: int) -> tuple[str, str]
     row = await reader.one(_SQL["get"], {"project": project})
     assert row is not None
     return str(row["public_id"]), str(row["webhook_secret"])
+
+
+async def last_sequence(reader: Reader, project: int) -> int:
+    """The number of the newest event that a reader of this view can see; 0 where there is none yet."""
+    row = await reader.one(_SQL["last_sequence"], {"project": project})
+    assert row is not None
+    return int(row["last_sequence"])
 
 
 async def lock(tx: Tx, project: int) -> None:

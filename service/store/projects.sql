@@ -3,7 +3,7 @@ INSERT INTO projects (public_id, name, webhook_secret, created_at)
 VALUES (:public_id, :name, :webhook_secret, :now)
 RETURNING id;
 
--- name: all
+-- name: list
 SELECT id, public_id, name, created_at FROM projects WHERE id > :after ORDER BY id LIMIT :limit;
 
 -- name: get
@@ -11,6 +11,9 @@ SELECT id, public_id, name, webhook_secret, created_at FROM projects WHERE id = 
 
 -- name: first
 SELECT id FROM projects ORDER BY id LIMIT 1;
+
+-- name: last_sequence
+SELECT last_sequence FROM projects WHERE id = :project;
 
 -- The row of the event counter: whoever holds it, no event of this project is written beside him.
 -- name: lock

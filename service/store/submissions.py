@@ -31,6 +31,14 @@ class Submission:
     asks: int
 
 
+@dataclass(frozen=True, slots=True)
+class AtVendor:
+    """Tasks at a vendor now, with the calls under way, and when the next of them is asked (None: none is due)."""
+
+    count: int
+    next_ask_at: int | None
+
+
 def _submission(row: Row) -> Submission:
     return Submission(
         row=row["id"],
@@ -102,6 +110,12 @@ async def open_count(reader: Reader, vendor: str) -> int:
     row = await reader.one(_SQL["open_count"], {"vendor": vendor})
     assert row is not None
     return int(row["count"])
+
+
+async def at_vendors(reader: Reader, project: int | None) -> Mapping[str, AtVendor]:
+    """By vendor, where there are any; `project` None: those of all projects."""
+    rows = await reader.all(_SQL["at_vendors"], {"project": project})
+    return {row["vendor"]: AtVendor(row["count"], row["next_ask_at"]) for row in rows}
 
 
 async def busy(reader: Reader, vendor: str) -> int:

@@ -19,6 +19,13 @@ SELECT * FROM submissions WHERE job_id = :job ORDER BY number;
 -- name: open_count
 SELECT COUNT(*) AS count FROM submissions WHERE vendor = :vendor AND state IN ('sending', 'running');
 
+-- Tasks and the calls under way, for one project or (NULL) for all; and when the next known task is asked.
+-- name: at_vendors
+SELECT vendor, COUNT(*) AS count, MIN(CASE WHEN vendor_task_id IS NOT NULL THEN due_at END) AS next_ask_at
+FROM submissions
+WHERE state IN ('sending', 'running') AND (CAST(:project AS BIGINT) IS NULL OR project_id = :project)
+GROUP BY vendor;
+
 -- One statement: between two, a job might go from one count to the other and be in neither.
 -- name: busy
 SELECT (SELECT COUNT(*) FROM submissions WHERE vendor = :vendor AND state IN ('sending', 'running'))

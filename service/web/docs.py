@@ -19,7 +19,7 @@ from service.web.site import Answer
 VERSION = "1"
 _MODELS = (JobRequest, EndpointRequest, EndpointPatch, ProjectRequest, KeyRequest)
 _PARAMETER = re.compile(r"\{(\w+)\}")
-_INTEGERS = frozenset({"limit", "exp"})
+_INTEGERS = frozenset({"limit", "exp", "wait"})
 
 _PROBLEM: dict[str, Any] = {
     "type": "object",

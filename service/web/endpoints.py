@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -20,16 +21,8 @@ from service.pipeline.deliver import target_of
 from service.store import deliveries, endpoints, projects
 from service.store.database import Reader, Tx
 from service.store.keys import Principal
-from service.web.site import (
-    Answer,
-    Site,
-    bad_cursor,
-    limit_of,
-    must_be_public,
-    page,
-    read_model,
-    site_of,
-)
+from service.web.lists import Begin, Entry, listed
+from service.web.site import Answer, Site, must_be_public, read_model, site_of
 
 TEST_TYPE = "endpoint.test"
 # Each event of a project is held against all of its endpoints.
@@ -70,18 +63,12 @@ async def _add(
 
 
 async def index(request: Request, who: Principal) -> Response:
-    site, limit = site_of(request), limit_of(request)
-    return page(await site.core.db.read(_page, who.project, request.query_params.get("after"), limit + 1), limit)
+    return await listed(request, who, "endpoints", Begin.OLDEST, partial(_page, who.project))
 
 
-async def _page(reader: Reader, project: int, cursor: str | None, limit: int) -> list[dict[str, Any]]:
-    after = 0
-    if cursor is not None:
-        last = await endpoints.cursor(reader, project, cursor)
-        if last is None:
-            raise bad_cursor()
-        after = last
-    return [shown.endpoint(entry) for entry in await endpoints.listed(reader, project, after, limit)]
+async def _page(project: int, reader: Reader, after: int, limit: int) -> list[Entry]:
+    found = await endpoints.listed(reader, project, after, limit)
+    return [Entry(entry.row, shown.endpoint(entry)) for entry in found]
 
 
 async def _find(request: Request, who: Principal) -> Endpoint:

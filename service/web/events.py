@@ -1,27 +1,64 @@
 """Events and deliveries: the ordered log, and the ledger of who has what."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from schemas.delivery import Delivery, DeliveryState
-from schemas.event import EventType
+from schemas.event import Event, EventType
 from schemas.problem import not_found
 from service.pipeline import shown
-from service.store import deliveries, events
+from service.pipeline.core import log_topic
+from service.store import deliveries, events, projects
 from service.store.database import Reader
 from service.store.keys import Principal
-from service.web.site import NEWEST, Answer, bad_cursor, limit_of, page, query_choice, query_int, site_of
+from service.web.lists import Begin, Entry, envelope, limit_of, listed
+from service.web.query import Query
+from service.web.site import Answer, site_of
+from service.web.waiting import LONGEST_SECONDS
 
 
 async def index(request: Request, who: Principal) -> Response:
-    site, limit = site_of(request), limit_of(request)
-    after = query_int(request, "after", 0, 0, NEWEST)
-    chosen = query_choice(request, "type", list(EventType))
-    found = await site.core.db.read(events.after, who.project, after, chosen, limit + 1)
-    return page([shown.event(entry) for entry in found], limit, cursor="sequence")
+    """The log from `after` on, oldest first; its cursor is the sequence number.
+
+    With `wait` it is read without end: an empty answer comes only when the time is up, and `next` always says where to
+    go on. Without, it is a list like any other: `next` is null once nothing more is there.
+    """
+    site, query = site_of(request), Query(request)
+    limit, after = limit_of(query), query.number("after", 0, 0, Begin.NEWEST)
+    chosen = query.choice("type", list(EventType))
+    follows, wait = query.has("wait"), query.number("wait", 0, 0, LONGEST_SECONDS)
+    query.check()
+    look = partial(site.core.db.read, partial(_log, who.project, after, chosen, limit + 1))
+    if wait:
+        topic = log_topic(who.project, chosen)
+        found = await site.waiting.until(request, who.project, topic, wait, look, _has_some)
+    else:
+        found = await look()
+    told = [shown.event(entry) for entry in found.events[:limit]]
+    if len(found.events) > limit:
+        return envelope(told, str(told[-1]["sequence"]))
+    # All that this view held has been looked through, the other types too: who follows need not see it again.
+    return envelope(told, str(max(after, found.last)) if follows else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    events: Sequence[Event]
+    last: int
+
+
+async def _log(project: int, after: int, chosen: str | None, limit: int, reader: Reader) -> _Log:
+    found = await events.after(reader, project, after, chosen, limit)
+    return _Log(found, await projects.last_sequence(reader, project))
+
+
+def _has_some(log: _Log) -> bool:
+    return bool(log.events)
 
 
 async def show(request: Request, who: Principal) -> Response:
@@ -53,26 +90,18 @@ def _status(owed: Sequence[Delivery]) -> str:
 
 
 async def deliveries_index(request: Request, who: Principal) -> Response:
-    site, limit = site_of(request), limit_of(request)
+    query = Query(request)
     chosen = deliveries.Filter(
-        endpoint=request.query_params.get("endpoint"),
-        event=request.query_params.get("event"),
-        state=query_choice(request, "state", list(DeliveryState)),
+        endpoint=query.text("endpoint"),
+        event=query.text("event"),
+        state=query.choice("state", list(DeliveryState)),
     )
-    cursor = request.query_params.get("after")
-    return page(await site.core.db.read(_page, who.project, chosen, cursor, limit + 1), limit)
+    return await listed(request, who, "deliveries", Begin.NEWEST, partial(_page, who.project, chosen), query)
 
 
-async def _page(
-    reader: Reader, project: int, chosen: deliveries.Filter, cursor: str | None, limit: int
-) -> list[dict[str, Any]]:
-    before = NEWEST
-    if cursor is not None:
-        last = await deliveries.get(reader, project, cursor)
-        if last is None:
-            raise bad_cursor()
-        before = last.row
-    return [shown.delivery(entry) for entry in await deliveries.listed(reader, project, chosen, before, limit)]
+async def _page(project: int, chosen: deliveries.Filter, reader: Reader, before: int, limit: int) -> list[Entry]:
+    found = await deliveries.listed(reader, project, chosen, before, limit)
+    return [Entry(entry.row, shown.delivery(entry)) for entry in found]
 
 
 async def delivery_show(request: Request, who: Principal) -> Response:

@@ -1,7 +1,8 @@
-"""Jobs: submit, list, look, cancel, and the timeline of one."""
+"""Jobs: submit, list, look, cancel, try again, and the timeline of one."""
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
@@ -12,33 +13,32 @@ from schemas.event import Event
 from schemas.job import Job, JobRequest, JobState
 from schemas.problem import FieldError, Problem, invalid, not_found
 from service import images
+from service.pipeline import again, shown
 from service.pipeline import cancel as pipeline_cancel
-from service.pipeline import shown
-from service.pipeline.accept import Upload
+from service.pipeline.accept import Accepted, Upload
+from service.pipeline.core import job_topic
 from service.pipeline.shown import when
+from service.security.links import AssetLinks
 from service.store import callbacks, deliveries, events, jobs, results, submissions
 from service.store.database import Reader
 from service.store.keys import Principal
 from service.web.forms import clean_name, keep, part_chunks, read_form
+from service.web.lists import Begin, Entry, listed
+from service.web.query import Query
 from service.web.site import (
     MAX_JSON_BYTES,
-    NEWEST,
     Answer,
     Site,
-    bad_cursor,
-    limit_of,
     must_be_public,
-    page,
     parse_json,
-    query_choice,
     read_json,
     site_of,
     too_large,
     validated,
 )
+from service.web.waiting import LONGEST_SECONDS
 
 _WAIT = re.compile(r"(?:^|[,;]\s*)wait=(\d+)\s*(?:$|[,;])")
-LONGEST_WAIT = 60
 _KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
 
 
@@ -54,13 +54,35 @@ async def create(request: Request, who: Principal) -> Response:
     if job_request.webhook is not None:
         found += _webhook_errors(site, job_request.webhook)
     accepted = await site.accept.accept(who.project, job_request, uploads, key, found)
+    return await _answer(request, site, accepted, wait)
+
+
+async def retry(request: Request, who: Principal) -> Response:
+    """A failed or canceled job once more, as a new job."""
+    site = site_of(request)
+    key, wait = _idempotency_key(request), _wait_of(request)
+    job = await _find(request, who)
+    found = [] if job.request.webhook is None else _webhook_errors(site, job.request.webhook)
+    if found:
+        raise invalid(found)
+    return await _answer(request, site, await again.again(site.accept, job, key), wait)
+
+
+async def _answer(request: Request, site: Site, accepted: Accepted, wait: int | None) -> Response:
+    """202 with the job as it was taken in, or after `wait` seconds at most as it is then; 200 where it has ended."""
     job, headers = accepted.job, {"Location": f"/v1/jobs/{accepted.job.id}"}
-    if wait is not None:
-        job = await _wait_for_end(site, job, wait)
+    # A preference is no demand: where too many wait already, this one is answered at once.
+    if wait is not None and site.waiting.refusal(job.project) is None:
+        look = partial(site.core.db.read, jobs.by_row, job.row)
+        job = await site.waiting.until(request, job.project, job_topic(job.row), wait, look, _has_ended)
         headers["Preference-Applied"] = f"wait={wait}"
     done = accepted.repeated or (wait is not None and job.state.terminal)
     body = await site.core.db.read(shown.job, job, site.core.links)
     return Answer(body, 200 if done else 202, headers)
+
+
+def _has_ended(job: Job) -> bool:
+    return job.state.terminal
 
 
 def _idempotency_key(request: Request) -> str | None:
@@ -74,23 +96,9 @@ def _wait_of(request: Request) -> int | None:
     found = _WAIT.search(request.headers.get("prefer", ""))
     if found is None:
         return None
-    if len(found[1]) > 9 or not 1 <= int(found[1]) <= LONGEST_WAIT:
-        raise invalid([FieldError("Prefer", f"wait must be from 1 to {LONGEST_WAIT} seconds")])
+    if len(found[1]) > 9 or not 1 <= int(found[1]) <= LONGEST_SECONDS:
+        raise invalid([FieldError("Prefer", f"wait must be from 1 to {LONGEST_SECONDS} seconds")])
     return int(found[1])
-
-
-async def _wait_for_end(site: Site, job: Job, seconds: int) -> Job:
-    until = site.clock.now() + seconds * 1000
-    bell = site.core.bells.listen(job.row)
-    try:
-        while True:
-            bell.clear()
-            job = await site.core.db.read(jobs.by_row, job.row)
-            if job.state.terminal or site.clock.now() >= until or site.core.bells.closed:
-                return job
-            await site.clock.wait(bell, until)
-    finally:
-        site.core.bells.forget(job.row, bell)
 
 
 def _job_request(site: Site, value: Any, found: Sequence[FieldError]) -> JobRequest:
@@ -149,27 +157,22 @@ async def _uploads(form: FormData, site: Site) -> tuple[dict[str, Upload], list[
 
 
 async def index(request: Request, who: Principal) -> Response:
-    site, limit = site_of(request), limit_of(request)
+    query = Query(request)
     chosen = jobs.Filter(
-        state=query_choice(request, "state", list(JobState)),
-        operation=request.query_params.get("operation"),
-        vendor=request.query_params.get("vendor"),
+        state=query.choice("state", list(JobState)),
+        operation=query.text("operation"),
+        vendor=query.text("vendor"),
+        metadata=query.metadata(),
     )
-    cursor = request.query_params.get("after")
-    return page(await site.core.db.read(_page, site, who.project, chosen, cursor, limit + 1), limit)
+    fetch = partial(_page, site_of(request).core.links, who.project, chosen)
+    return await listed(request, who, "jobs", Begin.NEWEST, fetch, query)
 
 
 async def _page(
-    reader: Reader, site: Site, project: int, chosen: jobs.Filter, cursor: str | None, limit: int
-) -> list[dict[str, Any]]:
-    before = NEWEST
-    if cursor is not None:
-        last = await jobs.get(reader, project, cursor)
-        if last is None:
-            raise bad_cursor()
-        before = last.row
+    links: AssetLinks, project: int, chosen: jobs.Filter, reader: Reader, before: int, limit: int
+) -> list[Entry]:
     found = await jobs.listed(reader, project, chosen, before, limit)
-    return [await shown.job(reader, job, site.core.links) for job in found]
+    return [Entry(job.row, await shown.job(reader, job, links)) for job in found]
 
 
 async def _find(request: Request, who: Principal) -> Job:
@@ -203,7 +206,8 @@ async def timeline(request: Request, who: Principal) -> Response:
 
 async def _steps(reader: Reader, job: Job) -> list[dict[str, Any]]:
     """Every step with its time, in the order of time."""
-    steps: list[tuple[int, str, Mapping[str, Any]]] = [(job.created_at, "accepted", {})]
+    again_of = {} if job.retry_of is None else {"retry_of": job.retry_of}
+    steps: list[tuple[int, str, Mapping[str, Any]]] = [(job.created_at, "accepted", again_of)]
     if job.staged_at is not None and job.staged_at != job.created_at:
         steps.append((job.staged_at, "staged", {}))
     for submission in await submissions.of_job(reader, job.row):

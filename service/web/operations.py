@@ -5,16 +5,18 @@ from starlette.responses import Response
 
 from schemas.problem import not_found
 from service.store.keys import Principal
+from service.web.lists import envelope
 from service.web.site import Answer, site_of
 
 
 async def index(request: Request, who: Principal) -> Response:  # noqa: ARG001 - the same for every project
+    """All of them, in one page."""
     site = site_of(request)
     shown = [
         {**operation.as_json(), "configured": site.vendors.get(operation.vendor) is not None}
         for operation in site.vendors.operations()
     ]
-    return Answer({"data": shown, "next": None})
+    return envelope(shown, None)
 
 
 async def show(request: Request, who: Principal) -> Response:  # noqa: ARG001 - the same for every project

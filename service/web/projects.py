@@ -1,6 +1,6 @@
 """Projects and keys: who may do what, and the walls between tenants."""
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,9 +17,10 @@ from service.security import keys as security_keys
 from service.security.keys import Role
 from service.store import keys, projects
 from service.store.database import Reader, Tx
-from service.store.keys import Principal
+from service.store.keys import Key, Principal
 from service.store.projects import Project
-from service.web.site import Answer, bad_cursor, limit_of, query_int, read_model, site_of
+from service.web.lists import Begin, Entry, listed
+from service.web.site import Answer, read_model, site_of
 
 
 class ProjectRequest(BaseModel):
@@ -66,12 +67,11 @@ async def create(request: Request, who: Principal) -> Response:
 
 async def index(request: Request, who: Principal) -> Response:
     _only_the_first(who)
-    limit = limit_of(request)
-    # Only the operator sees this list, so a row number tells nobody anything new.
-    after = query_int(request, "after", 0, 0, 2**63 - 1)
-    found = await site_of(request).core.db.read(projects.all_of, after, limit + 1)
-    more = str(found[limit - 1].row) if len(found) > limit else None
-    return Answer({"data": [_project(entry) for entry in found[:limit]], "next": more})
+    return await listed(request, who, "projects", Begin.OLDEST, _page)
+
+
+async def _page(reader: Reader, after: int, limit: int) -> list[Entry]:
+    return [Entry(entry.row, _project(entry)) for entry in await projects.listed(reader, after, limit)]
 
 
 def _project(project: Project) -> dict[str, Any]:
@@ -95,27 +95,21 @@ async def create_key(request: Request, who: Principal) -> Response:
 
 
 async def index_keys(request: Request, who: Principal) -> Response:
-    limit = limit_of(request)
-    cursor = request.query_params.get("after")
-    found = await site_of(request).core.db.read(_keys_after, who.project, limit + 1, cursor)
-    shown = [
-        {
-            "id": entry.id,
-            "object": "key",
-            "role": entry.role,
-            "name": entry.name,
-            "created_at": rfc3339(entry.created_at),
-        }
-        for entry in found[:limit]
-    ]
-    return Answer({"data": shown, "next": shown[-1]["id"] if len(found) > limit else None})
+    return await listed(request, who, "keys", Begin.OLDEST, partial(_keys_page, who.project))
 
 
-async def _keys_after(reader: Reader, project: int, limit: int, cursor: str | None) -> Sequence[keys.Key]:
-    after = 0 if cursor is None else await keys.cursor(reader, project, cursor)
-    if after is None:
-        raise bad_cursor()
-    return await keys.of_project(reader, project, limit, after)
+async def _keys_page(project: int, reader: Reader, after: int, limit: int) -> list[Entry]:
+    return [Entry(entry.row, _key(entry)) for entry in await keys.listed(reader, project, after, limit)]
+
+
+def _key(key: Key) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "object": "key",
+        "role": key.role,
+        "name": key.name,
+        "created_at": rfc3339(key.created_at),
+    }
 
 
 async def revoke_key(request: Request, who: Principal) -> Response:

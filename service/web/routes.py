@@ -17,9 +17,11 @@ from schemas.problem import Problem
 from service.security.keys import Role
 from service.store.database import StoreUnavailable
 from service.store.keys import Principal
-from service.web import assets, callbacks, docs, endpoints, events, health, jobs, operations, projects
+from service.web import assets, callbacks, docs, endpoints, events, health, jobs, operations, projects, vendors
+from service.web.lists import QUERY as _LIST
 from service.web.projects import KeyRequest, ProjectRequest
-from service.web.site import Answer, authenticate, refuse_unknown_query
+from service.web.query import METADATA_KEY, refuse_unknown
+from service.web.site import Answer, authenticate
 
 log = structlog.get_logger()
 
@@ -60,28 +62,32 @@ class OpenRoute:
     also: tuple[int, ...] = ()
 
 
-_LIST = ("limit", "after")
 _LINK = ("exp", "sig")
 _JOB = ("Idempotency-Key", "Prefer")
 _FORM = ("application/json", "multipart/form-data")
 _FILE = ("multipart/form-data", "image/*")
-_DELIVERIES = ("endpoint", "event", "state", *_LIST)
+_JOBS = ("state", "operation", "vendor", METADATA_KEY, *_LIST)
+_LEDGER = ("endpoint", "event", "state", *_LIST)
+_LOG = ("after", "type", "wait", "limit")
 
 ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(POST, "/v1/jobs", jobs.create, Role.WRITE, "Submit a job", JobRequest, 202, (), _JOB, _FORM, (200,)),
-    Route(GET, "/v1/jobs", jobs.index, Role.READ, "List jobs", query=("state", "operation", "vendor", *_LIST)),
+    Route(GET, "/v1/jobs", jobs.index, Role.READ, "List jobs, newest first", query=_JOBS),
     Route(GET, "/v1/jobs/{id}", jobs.show, Role.READ, "Look at a job"),
     Route(GET, "/v1/jobs/{id}/timeline", jobs.timeline, Role.READ, "Every step of a job with its time"),
     Route(POST, "/v1/jobs/{id}/cancel", jobs.cancel, Role.WRITE, "Cancel a job"),
+    Route(POST, "/v1/jobs/{id}/retry", jobs.retry, Role.WRITE, "A failed or canceled job again, as a new one",
+          None, 202, (), _JOB, also=(200,)),
     Route(POST, "/v1/assets", assets.create, Role.WRITE, "Upload an image", status=201, media=_FILE),
     Route(GET, "/v1/assets/{id}", assets.show, Role.READ, "Look at an asset"),
     OpenRoute(GET, "/v1/assets/{id}/content", assets.content, "An asset's bytes, by signed link or key", query=_LINK),
     Route(GET, "/v1/operations", operations.index, Role.READ, "List operations"),
     Route(GET, "/v1/operations/{vendor}/{name}", operations.show, Role.READ, "Look at an operation"),
-    Route(GET, "/v1/events", events.index, Role.READ, "The ordered log of events", query=("after", "type", "limit")),
+    Route(GET, "/v1/vendors", vendors.index, Role.READ, "Which vendors work, their limits, and what is under way"),
+    Route(GET, "/v1/events", events.index, Role.READ, "The log of events, oldest first", query=_LOG),
     Route(GET, "/v1/events/{id}", events.show, Role.READ, "Look at an event, with its deliveries"),
     Route(POST, "/v1/endpoints", endpoints.create, Role.WRITE, "Register an endpoint", EndpointRequest, 201),
-    Route(GET, "/v1/endpoints", endpoints.index, Role.READ, "List endpoints", query=_LIST),
+    Route(GET, "/v1/endpoints", endpoints.index, Role.READ, "List endpoints, oldest first", query=_LIST),
     Route(GET, "/v1/endpoints/{id}", endpoints.show, Role.READ, "Look at an endpoint"),
     Route(PATCH, "/v1/endpoints/{id}", endpoints.change, Role.WRITE, "Change an endpoint", EndpointPatch),
     Route(DELETE, "/v1/endpoints/{id}", endpoints.delete, Role.WRITE, "Delete an endpoint", status=204),
@@ -89,12 +95,12 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(POST, "/v1/endpoints/{id}/enable", endpoints.enable, Role.WRITE, "Serve a disabled endpoint again"),
     Route(POST, "/v1/endpoints/{id}/test", endpoints.test, Role.WRITE, "Send a signed test message now"),
     Route(GET, "/v1/webhook-secret", endpoints.webhook_secret, Role.WRITE, "The secret of per-job webhooks"),
-    Route(GET, "/v1/deliveries", events.deliveries_index, Role.READ, "List deliveries", query=_DELIVERIES),
+    Route(GET, "/v1/deliveries", events.deliveries_index, Role.READ, "List deliveries, newest first", query=_LEDGER),
     Route(GET, "/v1/deliveries/{id}", events.delivery_show, Role.READ, "Look at a delivery, with its attempts"),
     Route(POST, "/v1/projects", projects.create, Role.ADMIN, "Make a project", ProjectRequest, 201),
-    Route(GET, "/v1/projects", projects.index, Role.ADMIN, "List projects", query=_LIST),
+    Route(GET, "/v1/projects", projects.index, Role.ADMIN, "List projects, oldest first", query=_LIST),
     Route(POST, "/v1/keys", projects.create_key, Role.ADMIN, "Make an API key", KeyRequest, 201),
-    Route(GET, "/v1/keys", projects.index_keys, Role.ADMIN, "List API keys", query=_LIST),
+    Route(GET, "/v1/keys", projects.index_keys, Role.ADMIN, "List API keys, oldest first", query=_LIST),
     Route(DELETE, "/v1/keys/{id}", projects.revoke_key, Role.ADMIN, "Revoke an API key", status=204),
     OpenRoute(POST, "/callbacks/{vendor}/{token}", callbacks.inbound, "A vendor's webhook", 204),
     OpenRoute(GET, "/callbacks/{vendor}/{token}", callbacks.inbound, "A vendor's webhook, by GET", 204),
@@ -113,7 +119,7 @@ def _answering(route: Route | OpenRoute) -> OpenHandler:
             if isinstance(route, OpenRoute):
                 return await route.handler(request)
             who = await authenticate(request, route.role)
-            refuse_unknown_query(request, route.query)
+            refuse_unknown(request, route.query)
             return await route.handler(request, who)
         except Problem as problem:
             return problem_answer(problem)

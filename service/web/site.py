@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
@@ -19,11 +19,13 @@ from service.pipeline.accept import Accept
 from service.pipeline.core import Core
 from service.pipeline.deliver import Deliver
 from service.security import keys as security_keys
+from service.security.cursors import Cursors
 from service.security.egress import Guard
 from service.security.keys import Role
 from service.store import keys
 from service.store.keys import Principal
 from service.vendors import Vendors
+from service.web.waiting import Waiting
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -31,9 +33,6 @@ MAX_JSON_BYTES = 1024 * 1024
 # No real request comes near it, and nothing behind us (validation, schemas, the store) may run out of stack.
 MAX_JSON_DEPTH = 64
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-DEFAULT_LIMIT, MAX_LIMIT = 50, 200
-# Beyond every row and sequence: where a list that begins with the newest begins.
-NEWEST = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,9 @@ class Site:
     destinations: Destinations
     vendors: Vendors
     guard: Guard
+    cursors: Cursors
+    waiting: Waiting
+    called_back: bool  # can vendors call us?
     max_upload_bytes: int
     alive: Mapping[str, Any]  # name → something with `.alive`, for /readyz
 
@@ -208,46 +210,7 @@ def field_errors(error: ValidationError) -> list[FieldError]:
     ]
 
 
-# --- queries and lists -----------------------------------------------------------------------------------------------
-
-
-def refuse_unknown_query(request: Request, known: Sequence[str]) -> None:
-    """A filter that we do not know must not answer with everything."""
-    unknown = sorted(set(request.query_params) - set(known))
-    if unknown:
-        told = f"this address takes {', '.join(known)}" if known else "this address takes no query"
-        raise invalid([FieldError(name[:100], f"unknown; {told}") for name in unknown])
-
-
-def query_int(request: Request, name: str, default: int, low: int, high: int) -> int:
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not text.isascii() or not text.isdigit() or len(text) > 19 or not low <= int(text) <= high:
-        raise invalid([FieldError(name, f"must be a whole number from {low} to {high}")])
-    return int(text)
-
-
-def query_choice(request: Request, name: str, choices: Sequence[str]) -> str | None:
-    text = request.query_params.get(name)
-    if text is not None and text not in choices:
-        raise invalid([FieldError(name, f"must be one of {', '.join(choices)}")])
-    return text
-
-
-def limit_of(request: Request) -> int:
-    return query_int(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
-
-
-def bad_cursor() -> Problem:
-    return invalid([FieldError("after", "is no cursor of this list")])
-
-
-def page(entries: Sequence[Mapping[str, Any]], limit: int, cursor: str = "id") -> Answer:
-    """A list answer from up to `limit + 1` entries: the one too many only tells that there is more."""
-    shown = entries[:limit]
-    more = len(entries) > limit
-    return Answer({"data": list(shown), "next": str(shown[-1][cursor]) if more else None})
+# --- addresses --------------------------------------------------------------------------------------------------------
 
 
 def must_be_public(guard: Guard, url: str, field: str) -> None:

@@ -54,6 +54,7 @@ async def test_another_projects_ids_do_not_exist(tmp_path: Path, photos: Path) -
             ("GET", f"/v1/jobs/{own['job']}", "job"),
             ("GET", f"/v1/jobs/{own['job']}/timeline", "job"),
             ("POST", f"/v1/jobs/{own['job']}/cancel", "job"),
+            ("POST", f"/v1/jobs/{own['job']}/retry", "job"),
             ("GET", f"/v1/assets/{own['asset']}", "asset"),
             ("GET", f"/v1/assets/{own['asset']}/content", "asset"),
             ("GET", f"/v1/endpoints/{own['endpoint']}", "endpoint"),

@@ -126,9 +126,10 @@ async def test_webhooks_of_single_jobs_take_no_endpoints_place(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("path", "unknown"),
     [
-        ("/v1/jobs?metadata.product_id=1", "metadata.product_id"),
+        ("/v1/jobs?metadata=1", "metadata"),
         ("/v1/jobs?State=failed", "State"),
-        ("/v1/events?wait=30", "wait"),
+        ("/v1/jobs?state=failed&state=succeeded", "state"),
+        ("/v1/events?metadata.product_id=1", "metadata.product_id"),
         ("/v1/deliveries?job=job_1", "job"),
         ("/v1/endpoints?state=enabled", "state"),
         ("/v1/keys?a=1", "a"),

@@ -22,7 +22,7 @@ FILES = sorted(STORE.glob("*.sql"))
 NUMBERS = {
     *("now", "before", "after", "since", "until", "due_at", "retry_at", "watch_at", "deadline_at", "expires_at"),
     *("dies_at", "started_at", "staged_at", "possible_duplicate_at", "limit", "most", "number", "sequence", "tries"),
-    *("attempts", "asked", "counted", "ms", "bytes", "width", "height", "progress", "max_in_flight"),
+    *("attempts", "asked", "counted", "ms", "bytes", "width", "height", "progress", "max_in_flight", "count"),
     *("project", "job", "submission", "delivery", "node", "dead", "callback", "result", "asset"),
 }
 
@@ -63,6 +63,10 @@ async def test_the_workers_questions_use_an_index(made: Rows) -> None:
     for noun, name, index in (
         ("jobs", "claim", "jobs_due"),
         ("jobs", "next_due", "jobs_due"),
+        ("jobs", "list_by_metadata", "job_metadata_by_pair"),
+        ("jobs", "without_metadata", "jobs_without_metadata"),
+        ("jobs", "under_way", "jobs_open"),
+        ("submissions", "at_vendors", "submissions_open"),
         ("submissions", "claim", "submissions_due"),
         ("submissions", "next_due", "submissions_due"),
         ("deliveries", "claim", "deliveries_due"),

@@ -1,0 +1,92 @@
+"""Vendors: which of them work, how much of their limits is left, and what is under way there.
+
+Accounts are the operator's: what all projects together use of them is shown to the first project alone. Any other one
+sees the limits, and counts of its own jobs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from schemas.job import TERMINAL, JobState
+from service.pacing.windows import WindowState
+from service.pipeline.shown import when
+from service.store import jobs, submissions
+from service.store.database import Reader
+from service.store.keys import Principal
+from service.store.submissions import AtVendor
+from service.vendors import Contracted
+from service.web.lists import envelope
+from service.web.site import Site, site_of
+
+_OPEN = [state for state in JobState if state not in TERMINAL]
+# Not yet the vendor's: the call that hands a job over may be under way.
+_QUEUED = (JobState.QUEUED, JobState.STAGING, JobState.SUBMITTING)
+_NONE = AtVendor(0, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    jobs: Sequence[jobs.UnderWay]
+    tasks: Mapping[str, AtVendor]
+
+
+async def index(request: Request, who: Principal) -> Response:
+    """All of them, in one page."""
+    site = site_of(request)
+    of = None if who.first_project else who.project
+    counted = await site.core.db.read(partial(_under_way, of))
+    return envelope([_vendor(site, name, counted, operator=who.first_project) for name in site.vendors.names], None)
+
+
+async def _under_way(project: int | None, reader: Reader) -> _UnderWay:
+    return _UnderWay(await jobs.under_way(reader, project), await submissions.at_vendors(reader, project))
+
+
+def _vendor(site: Site, name: str, counted: _UnderWay, *, operator: bool) -> dict[str, Any]:
+    contracted = site.vendors.get(name)
+    by_state = {entry.state: entry.count for entry in counted.jobs if entry.vendor == name}
+    tasks = counted.tasks.get(name, _NONE)
+    return {
+        "id": name,
+        "object": "vendor",
+        "configured": contracted is not None,
+        **_health(site, contracted),
+        "announces": "webhook" if contracted and contracted.vendor.announces and site.called_back else "poll",
+        "windows": [_window(state, operator=operator) for state in contracted.turns.state()] if contracted else [],
+        "max_concurrent": contracted.max_concurrent if contracted else None,
+        "in_flight": tasks.count,
+        "next_poll_at": when(tasks.next_ask_at),
+        "queued": sum(by_state.get(state, 0) for state in _QUEUED),
+        "jobs": {state: by_state.get(state, 0) for state in _OPEN},
+    }
+
+
+def _health(site: Site, contracted: Contracted | None) -> dict[str, Any]:
+    """`healthy` is null where nothing has told yet: right after a start, and without credentials."""
+    if contracted is None:
+        return {"healthy": None, "reason": "not configured: its credentials are not set", "since": None}
+    trouble = contracted.health.trouble
+    dead = [name for name, worker in site.alive.items() if name.endswith(f" {contracted.name}") and not worker.alive]
+    if dead:
+        return {"healthy": False, "reason": f"here: worker {', '.join(dead)} has died", "since": None}
+    return {
+        "healthy": contracted.health.healthy,
+        "reason": None if trouble is None else trouble.reason,
+        "since": None if trouble is None else when(trouble.since),
+    }
+
+
+def _window(state: WindowState, *, operator: bool) -> dict[str, Any]:
+    return {
+        "scope": state.window.scope,
+        "requests": state.window.requests,
+        "seconds": state.window.seconds,
+        "used": state.used if operator else None,
+        "left": state.left if operator else None,
+        "free_at": when(state.free_at) if operator else None,
+    }
