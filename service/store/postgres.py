@@ -37,7 +37,9 @@ READERS = 8
 CONNECT_SECONDS = 10.0
 # No statement of ours takes a second; a server that was cut off from the network answers never.
 STATEMENT_SECONDS = 30.0
-OPEN_PATIENCE_SECONDS = 30.0
+# A server that is just starting is waited for; a service that has just died loses its session in eight seconds at most.
+SERVER_PATIENCE_SECONDS = 30.0
+LOCKED_PATIENCE_SECONDS = 10.0
 PAUSE_SECONDS = 0.5
 MOST_RUNS = 10
 # Ours among the advisory locks of a database: "wirephot" in ASCII.
@@ -153,7 +155,7 @@ class Postgres:
     async def open(self) -> None:
         """Connect and take the database for ourselves. Raises Locked, StoreUnavailable.
 
-        A server that is just starting, and a service that is just ending, are waited for up to 30 s.
+        A server that is just starting is waited for up to 30 s, a service that is just ending up to 10 s.
         """
         waited = 0.0
         while True:
@@ -161,7 +163,8 @@ class Postgres:
                 await self._take_guard()
                 break
             except (Locked, StoreUnavailable) as error:
-                if waited >= OPEN_PATIENCE_SECONDS or _is_final(error):
+                patience = LOCKED_PATIENCE_SECONDS if isinstance(error, Locked) else SERVER_PATIENCE_SECONDS
+                if waited >= patience or _is_final(error):
                     raise
                 if waited == 0.0:
                     log.warning("store.waiting", error=str(error))

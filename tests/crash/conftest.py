@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests import stores
 from tests.crash.scene import Launch, launching
 
 
@@ -13,6 +14,15 @@ from tests.crash.scene import Launch, launching
 def launch() -> Iterator[Launch]:
     with launching() as started:
         yield started
+
+
+@pytest.fixture(params=["sqlite", "postgres"], autouse=True)
+def everywhere(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Which database the killed service has. The database itself lives on."""
+    if request.param == "postgres":
+        stores.use(request.getfixturevalue("postgres"))
+    yield request.param
+    stores.use(None)
 
 
 @pytest.fixture

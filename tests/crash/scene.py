@@ -23,6 +23,7 @@ from handlers.sandbox.vanceai import VanceAISandbox
 from handlers.sandbox.vanceai import VanceAISettings as VanceAIPlay
 from handlers.sandbox.vanceai_webhook import WebhookPlan
 from service.config import PREFIX
+from tests import stores
 from tests.crash.launcher import Order
 from tests.harness import API_KEY, PATIENCE, TERMINAL, Client, Receiver, receiver
 
@@ -298,6 +299,8 @@ async def scene(
             "PICWISH__LIMITS": json.dumps([{"scope": "account", "requests": qps, "seconds": 1}]),
             **settings,
         }
+        if (url := stores.url_for(data_dir)) is not None:
+            given["DATABASE_URL"] = url
         it = Scene(launch, Client(own, http), vanceai, picwish, subscriber, data_dir, given, photo)
         try:
             yield it

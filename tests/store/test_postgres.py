@@ -122,7 +122,7 @@ async def test_a_text_that_it_cannot_hold_is_stored_with_a_sign_in_its_place(db:
 
 
 async def test_a_second_service_is_refused_and_the_first_goes_on(db: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres_store, "OPEN_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(postgres_store, "LOCKED_PATIENCE_SECONDS", 0)
     with pytest.raises(Locked, match="another Wirephoto"):
         async with opened(db._url):
             pass
