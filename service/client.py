@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import aiohttp
 
@@ -21,6 +22,7 @@ _CONNECT_SECONDS = 10.0
 _SILENCE_SECONDS = 90.0  # longer than any `Prefer: wait`
 _CHUNK = 64 * 1024
 _TRANSIENT = frozenset({429, 502, 503, 504})
+PAGE = 200  # the most entries that a list answers with at once
 
 Json = dict[str, Any]
 
@@ -60,6 +62,16 @@ class _Counted(io.FileIO):
         return taken
 
 
+def passing(error: Exception) -> bool:
+    """Whether the same request may go through a little later."""
+    return error.status in _TRANSIENT if isinstance(error, ProblemAnswer) else isinstance(error, Unreachable)
+
+
+def place(collection: str, name: str, *more: str) -> str:
+    """The path of one thing: `place("/v1/jobs", "job_…", "retry")`. What a person typed stays one part of it."""
+    return "/".join((collection, quote(name, safe=""), *more))
+
+
 def ended(job: Mapping[str, Any]) -> bool:
     """Whether the job will not change any more."""
     return job["finished_at"] is not None
@@ -96,14 +108,14 @@ class Client:
     async def delete(self, path: str) -> None:
         await self._json("DELETE", path)
 
-    async def all(self, path: str) -> list[Json]:
-        """Every entry of a list, over all its pages."""
+    async def all(self, path: str, most: int | None = None, **query: str | int) -> list[Json]:
+        """Every entry of a list, over all its pages; or the first `most`."""
         found: list[Json] = []
-        query: dict[str, str | int] = {"limit": 200}
         while True:
-            page = await self.get(path, **query)
+            left = PAGE if most is None else min(PAGE, most - len(found))
+            page = await self.get(path, **query, limit=left)
             found += page["data"]
-            if page["next"] is None:
+            if page["next"] is None or len(found) == most:
                 return found
             query["after"] = page["next"]
 
@@ -141,7 +153,7 @@ class Client:
         return made
 
     async def job(self, job_id: str) -> Json:
-        found: Json = await self.get(f"/v1/jobs/{job_id}")
+        found: Json = await self.get(place("/v1/jobs", job_id))
         return found
 
     async def wait(self, job: Json, told: Callable[[Json], None] = lambda _: None) -> Json:
@@ -157,8 +169,7 @@ class Client:
             try:
                 job = await self.job(job["id"])
             except (Unreachable, ProblemAnswer) as error:
-                lasting = isinstance(error, ProblemAnswer) and error.status not in _TRANSIENT
-                if lasting or loop.time() - heard_at > PATIENCE_SECONDS:
+                if not passing(error) or loop.time() - heard_at > PATIENCE_SECONDS:
                     raise
             else:
                 heard_at = loop.time()

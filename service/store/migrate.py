@@ -60,6 +60,11 @@ async def _applied(reader: Reader) -> dict[int, str]:
     return {row["number"]: row["checksum"] for row in rows}
 
 
+async def newest(reader: Reader) -> int:
+    """The number of the last migration that this database has seen."""
+    return max(await _applied(reader), default=0)
+
+
 async def _apply(tx: Tx, migration: Migration, dialect: str, now: int) -> None:
     for statement in migration.statements(dialect):
         await tx.run(statement, {})
