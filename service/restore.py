@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from pydantic import TypeAdapter
+
 from service.app import vault_of
 from service.backup import ASSETS, DATABASE, FORMAT, MANIFEST, Manifest, Progress, Told
 from service.config import Settings
@@ -190,7 +192,7 @@ def _manifest(body: bytes) -> Manifest:
         value: dict[str, Any] = json.loads(body)
         if value["wirephoto_backup"] != FORMAT:
             raise NotRestored("it was made by a newer Wirephoto, in another form")
-        return Manifest(**value)
+        return TypeAdapter(Manifest).validate_python(value)
     except (ValueError, KeyError, TypeError):
         raise BadBackup("its manifest can't be read") from None
 
