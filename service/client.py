@@ -102,8 +102,8 @@ class Client:
     async def get(self, path: str, **query: str | int) -> Any:
         return await self._json("GET", path, params=query)
 
-    async def post(self, path: str, body: Any = None) -> Any:
-        return await self._json("POST", path, json=body)
+    async def post(self, path: str, body: Any = None, *, idempotency_key: str | None = None) -> Any:
+        return await self._json("POST", path, json=body, headers=_once(idempotency_key))
 
     async def delete(self, path: str) -> None:
         await self._json("DELETE", path)
@@ -133,7 +133,7 @@ class Client:
         `wait` lets the server hold its answer for up to 30 s until the job has ended. `uploaded` may be called from
         another thread. OSError where a file can't be read.
         """
-        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        headers = _once(idempotency_key)
         if wait:
             headers["Prefer"] = f"wait={PREFER_WAIT_SECONDS}"
         with contextlib.ExitStack() as stack:
@@ -226,6 +226,10 @@ class Client:
             raise Unreachable(f"{self.url} is not a URL") from None
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unreachable(f"no answer from {self.url}: {_why(error)}") from None
+
+
+def _once(key: str | None) -> dict[str, str]:
+    return {"Idempotency-Key": key} if key else {}
 
 
 def _problem(status: int, body: bytes) -> ProblemAnswer:

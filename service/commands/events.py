@@ -128,6 +128,8 @@ async def following(
         for event in page["data"]:
             yield event
             after = event["sequence"]
+        # It may be further on: past events of other types, which need not be looked through again.
+        after = max(after, int(page["next"] or 0))
 
 
 async def before_the_last(client: Client, count: int, kind: str | None) -> int:

@@ -103,6 +103,7 @@ async def _look(client: Client, job_id: str, *, timeline: bool) -> tuple[Json, l
 
 @jobs.command(epilog=example(f"wirephoto jobs retry {_ID} --wait -o big.jpg"))
 @_job_id
+@click.option("--idempotency-key", help="The same key never makes a second job.")
 @click.option("--wait", is_flag=True, help="Wait until the new job has ended; success only if it succeeded.")
 @click.option(
     "-o",
@@ -111,12 +112,12 @@ async def _look(client: Client, job_id: str, *, timeline: bool) -> tuple[Json, l
     help="Where the result goes: a file (its name has an ending) or a folder. Waits.",
 )
 @client_command
-def retry(server: Server, job_id: str, wait: bool, output: Path | None) -> None:
-    """Run a failed job again, as a new job with its own id. The vendor may charge for it."""
+def retry(server: Server, job_id: str, idempotency_key: str | None, wait: bool, output: Path | None) -> None:
+    """Run a failed or canceled job again, as a new job with its own id. It is paid for like any other."""
 
     async def again(client: Client, *, wait: bool, uploaded: Callable[[int], None]) -> Json:
         _ = wait, uploaded
-        made: Json = await client.post(place(JOBS, job_id, "retry"))
+        made: Json = await client.post(place(JOBS, job_id, "retry"), idempotency_key=idempotency_key)
         return made
 
     batch = Batch(server, wait=wait, output=output, single=True)

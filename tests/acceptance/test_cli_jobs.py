@@ -96,9 +96,11 @@ def test_a_failed_job_tried_again_leaves_its_picture(service: Service, shy: str)
     failed = submitted(service, shy, "--wait")
     assert failed["state"] == "failed"
     target = service.cwd / "at-last.jpg"
-    ran = service.within("jobs", "retry", failed["id"], "-o", target, "--json")
+    once = ("jobs", "retry", failed["id"], "--idempotency-key", failed["id"], "-o", target, "--json")
+    ran = service.within(*once)
     assert ran.exit_code == Code.SUCCESS, ran.stderr
     again = json.loads(ran.stdout)
+    assert json.loads(service.within(*once).stdout)["id"] == again["id"]
     assert again["retry_of"] == failed["id"] != again["id"]
     assert (again["state"], again["saved"]) == ("succeeded", [str(target)])
     with Image.open(target) as image:
