@@ -20,7 +20,7 @@ MANY = 450  # more than two pages
 
 async def everything(reader: Reader, of: list[Table]) -> dict[str, list[Row]]:
     """All rows, by table, in the order of their keys."""
-    found = {}
+    found: dict[str, list[Row]] = {}
     for table in of:
         query = f"SELECT {', '.join(table.columns)} FROM {table.name} ORDER BY {', '.join(table.key)}"
         found[table.name] = [dict(row) for row in await reader.all(query, {})]
