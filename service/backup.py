@@ -6,12 +6,14 @@ an archive that was cut off has none. The form is the same whichever database th
 never in it.
 """
 
+import asyncio
 import hashlib
 import io
 import json
 import os
 import tarfile
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -107,7 +109,11 @@ def _gzipped(target: Path) -> bool:
 async def _snapshot(settings: Settings, target: Path) -> None:
     if not settings.database_file.exists():
         raise NoStore(f"there is no database {settings.database_file}; --config or --data-dir say where the store is")
-    sqlite.snapshot(settings.database_file, target)
+    given_up = threading.Event()
+    try:
+        await asyncio.to_thread(sqlite.snapshot, settings.database_file, target, given_up.is_set)
+    finally:
+        given_up.set()
 
 
 async def _fill(tar: tarfile.TarFile, settings: Settings, database: Path, now: int, told: Told) -> Manifest:
@@ -125,6 +131,7 @@ async def _fill(tar: tarfile.TarFile, settings: Settings, database: Path, now: i
     manifest.database_sha256 = _add(tar, database, DATABASE, now, taken)
     store = FileStore(settings.data_dir / ASSETS)
     for file in wanted:
+        await asyncio.sleep(0)  # a Ctrl-C comes in here, and nowhere else
         await _add_asset(tar, store, file, manifest, now, taken)
     body = json.dumps(manifest.as_json(), indent=2).encode() + b"\n"
     tar.addfile(_entry(MANIFEST, len(body), now), io.BytesIO(body))

@@ -4,6 +4,7 @@ All rows come in one unit, so a restore that is cut off leaves a store as empty 
 are strays, which the service sweeps. The store may be of the other kind than the one that was backed up.
 """
 
+import asyncio
 import gzip
 import hashlib
 import json
@@ -12,6 +13,7 @@ import re
 import sqlite3
 import tarfile
 import tempfile
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,9 +78,8 @@ async def restore(settings: Settings, file: Path, now: int, told: Told) -> Resto
             if manifest.database_sha256 != digest:
                 raise BadBackup("its database is not the one that its manifest tells of")
             await _bring_up_to_date(database, now)
-            rows = sum(manifest.rows.values())
             with sqlite.alone(database) as source:
-                await db.write(load, source, of, lambda done: told(Progress("rows", done, rows)))
+                await _load(db, source, of, told)
         finally:
             await db.close()
     return Restored(manifest, _fits(settings, manifest))
@@ -91,6 +92,25 @@ async def _todays_tables() -> list[Table]:
             for statement in migration.statements("sqlite"):
                 await fresh.run(statement, {})
         return await copying.tables(fresh)
+
+
+async def _load(db: Database, source: Reader, of: list[Table], told: Told) -> None:
+    """A unit that was handed in runs to its end, whoever waits for it: one that is not wanted any more must be told."""
+    total = sum((await copying.counts(source, of)).values())
+    given_up = threading.Event()
+
+    def counted(done: int) -> None:
+        if given_up.is_set():
+            raise NotRestored("interrupted")
+        told(Progress("rows", done, total))
+
+    unit = asyncio.ensure_future(db.write(load, source, of, counted))
+    try:
+        await asyncio.shield(unit)
+    except asyncio.CancelledError:
+        given_up.set()
+        await asyncio.gather(unit, return_exceptions=True)  # it still reads from `source`
+        raise
 
 
 async def load(tx: Tx, source: Reader, of: list[Table], told: Callable[[int], None]) -> None:

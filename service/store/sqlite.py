@@ -273,15 +273,16 @@ def _resolve(batch: list[_Work]) -> None:
             work.future.set_result(work.result)
 
 
-def snapshot(source: Path, target: Path) -> None:
-    """Copy a database as it is at one instant into the new file `target`, whoever has it open meanwhile.
+def snapshot(source: Path, target: Path, given_up: Callable[[], bool] = lambda: False) -> None:
+    """Copy a database as it is at one instant into the new file `target`, whoever has it open meanwhile. Blocking.
 
     Needs no lock and holds nobody up: in WAL a reader sees one state, and the writer goes on beside it. Raises
-    sqlite3.Error, OSError (the disk is full).
+    sqlite3.Error; soon, once `given_up` says so.
     """
     # `mode=ro`: a typing error in a path must not make a database.
     with contextlib.closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         connection.execute("PRAGMA busy_timeout=10000")
+        connection.set_progress_handler(given_up, 1000)
         connection.execute("VACUUM INTO ?", (os.fspath(target),))
 
 

@@ -7,17 +7,20 @@ import secrets
 import shutil
 import sqlite3
 import tarfile
+import threading
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from service.backup import Progress
 from service.commands.codes import Code
+from service.restore import restore
 from tests.acceptance.command_line import Service, within
 from tests.acceptance.helpers import ENLARGE, done, small
 from tests.conftest import PHOTOS
-from tests.harness import stand
+from tests.harness import PATIENCE, settings_for, stand
 
 
 @dataclass(frozen=True)
@@ -175,3 +178,29 @@ def test_restore_says_which_key_must_be_brought(made: Made, tmp_path: Path) -> N
     told = json.loads(ran.stdout)
     assert told["key_fits"] is False
     assert told["key_fingerprints"][0] in ran.stderr
+
+
+def test_a_restore_that_is_interrupted_leaves_nothing(made: Made, tmp_path: Path) -> None:
+    async def interrupted() -> None:
+        loop = asyncio.get_running_loop()
+        canceled = threading.Event()
+
+        async def cancel() -> None:
+            task.cancel()
+            for _ in range(10):  # the loop's rounds until the task has heard of it
+                await asyncio.sleep(0)
+            canceled.set()
+
+        def told(progress: Progress) -> None:
+            if progress.doing == "rows" and not canceled.is_set():
+                asyncio.run_coroutine_threadsafe(cancel(), loop)
+                canceled.wait(PATIENCE)
+
+        task = asyncio.create_task(restore(settings_for(tmp_path / "new"), made.file, 0, told))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert canceled.is_set()
+
+    asyncio.run(interrupted())
+    ran = within("restore", made.file, "--data-dir", tmp_path / "new")
+    assert ran.exit_code == Code.SUCCESS, ran.stderr

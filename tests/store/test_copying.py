@@ -113,3 +113,8 @@ async def test_a_snapshot_of_a_store_at_work_is_one_instant_of_it(file: Path, tm
     with sqlite.alone(copy) as reader:
         counts = await copying.counts(reader, await copying.tables(reader))
     assert counts["deliveries"] == MANY
+
+
+async def test_a_snapshot_that_nobody_wants_any_more_ends_soon(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+        sqlite.snapshot(file, tmp_path / "copy.sqlite3", lambda: True)
