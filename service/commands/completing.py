@@ -75,6 +75,7 @@ def event_types() -> Sequence[str]:
 
 
 OPERATIONS = from_service("/v1/operations", "id", "title")
+VENDORS = from_service("/v1/vendors", "id", "reason")
 JOBS = from_service("/v1/jobs?limit=50", "id", "state", "operation")
 ENDPOINTS = from_service("/v1/endpoints?limit=200", "id", "url")
 KEYS = from_service("/v1/keys?limit=200", "id", "role", "name")

@@ -35,7 +35,7 @@ def jobs() -> None:
 )
 @click.option("--state", shell_complete=completing.JOB_STATES, help="Only jobs in this state, such as failed.")
 @click.option("--operation", shell_complete=completing.OPERATIONS, help="Only jobs of this operation.")
-@click.option("--vendor", help="Only jobs of this vendor.")
+@click.option("--vendor", shell_complete=completing.VENDORS, help="Only jobs of this vendor.")
 @click.option(
     "--metadata",
     multiple=True,
