@@ -24,10 +24,12 @@ from typing import Any, BinaryIO
 from schemas.asset import StoredFile
 from schemas.event import rfc3339
 from service.config import Settings
+from service.opening import looking_at_postgres
 from service.store import assets, copying, meta, sqlite
-from service.store.database import Reader
+from service.store.database import NotAStore, Reader
 from service.store.files import FileStore, fsync_folder
-from service.store.migrate import newest
+from service.store.migrate import MigrationError, migrate, migrations, newest
+from service.store.sqlite import Sqlite
 
 FORMAT = 1
 DATABASE = "wirephoto.sqlite3"
@@ -35,10 +37,6 @@ MANIFEST = "manifest.json"
 ASSETS = "assets"
 _BATCH = 200
 _FINGERPRINT = "key_fingerprint"
-
-
-class NoStore(Exception):
-    """There is nothing to back up where the settings point."""
 
 
 @dataclass
@@ -76,7 +74,8 @@ Told = Callable[[Progress], None]
 async def back_up(settings: Settings, target: Path, now: int, told: Told, *, force: bool = False) -> Manifest:
     """Write a backup to `target`, whole or not at all, readable by its owner alone; gzipped where its name says so.
 
-    The service may be running. Raises FileExistsError unless `force`, NoStore, sqlite3.Error, OSError.
+    The service may be running. Raises FileExistsError unless `force`, NotAStore, MigrationError,
+    StoreUnavailable, InvalidSettings, sqlite3.Error, OSError.
     """
     if target.exists() and not force:
         raise FileExistsError(17, "it is there already; --force writes over it", str(target))
@@ -84,7 +83,7 @@ async def back_up(settings: Settings, target: Path, now: int, told: Told, *, for
     with tempfile.TemporaryDirectory(prefix=".wirephoto-backup-", dir=target.absolute().parent) as work:
         told(Progress("database", 0, 0))
         database = Path(work, DATABASE)
-        await _snapshot(settings, database)
+        await _snapshot(settings, database, now, told)
         archive = Path(work, "archive")
         with _made(archive) as file, tarfile.open(fileobj=file, mode="w:gz" if _gzipped(target) else "w") as tar:
             manifest = await _fill(tar, settings, database, now, told)
@@ -106,14 +105,36 @@ def _gzipped(target: Path) -> bool:
     return target.suffix.lower() in (".gz", ".tgz")
 
 
-async def _snapshot(settings: Settings, target: Path) -> None:
-    if not settings.database_file.exists():
-        raise NoStore(f"there is no database {settings.database_file}; --config or --data-dir say where the store is")
-    given_up = threading.Event()
+async def _snapshot(settings: Settings, target: Path, now: int, told: Told) -> None:
+    """The database as it is at one instant, as a SQLite file, whichever kind it is."""
+    if settings.database_url is None:
+        if not settings.database_file.exists():
+            raise NotAStore(f"there is no {settings.database_file}: --config or --data-dir say where the store is")
+        given_up = threading.Event()
+        try:
+            await asyncio.to_thread(sqlite.snapshot, settings.database_file, target, given_up.is_set)
+        finally:
+            given_up.set()
+        return
+    async with looking_at_postgres(settings.database_url.get_secret_value()) as source:
+        await _write_down(source, target, now, told)
+
+
+async def _write_down(source: Reader, target: Path, now: int, told: Told) -> None:
+    """Every row of `source` into a new SQLite file with the same schema."""
+    schema, known = await newest(source), len(migrations())
+    if schema > known:
+        raise MigrationError(f"the store's schema is {schema}, and this Wirephoto knows up to {known}: use a newer one")
+    file = Sqlite(target)
+    await file.open()
     try:
-        await asyncio.to_thread(sqlite.snapshot, settings.database_file, target, given_up.is_set)
+        await migrate(file, now, up_to=schema)
     finally:
-        given_up.set()
+        await file.close()
+    with sqlite.alone(target) as tx:
+        of = await copying.tables(tx)
+        rows = sum((await copying.counts(source, of)).values())
+        await copying.copy(source, tx, of, lambda done: told(Progress("rows", done, rows)))
 
 
 async def _fill(tar: tarfile.TarFile, settings: Settings, database: Path, now: int, told: Told) -> Manifest:
@@ -140,12 +161,13 @@ async def _fill(tar: tarfile.TarFile, settings: Settings, database: Path, now: i
 
 async def _describe(reader: Reader, now: int) -> Manifest:
     """What the rows of a SQLite copy say of it."""
+    of = await copying.tables(reader)
     return Manifest(
         version=metadata.version("wirephoto"),
         schema=await newest(reader),
         created_at=rfc3339(now),
         key_fingerprints=(await meta.get(reader, _FINGERPRINT) or "").split(),
-        rows=await copying.counts(reader, await copying.tables(reader)),
+        rows=await copying.counts(reader, of),
     )
 
 

@@ -26,6 +26,7 @@ from pydantic import TypeAdapter
 from service.app import vault_of
 from service.backup import ASSETS, DATABASE, FORMAT, MANIFEST, Manifest, Progress, Told
 from service.config import Settings
+from service.opening import database_of
 from service.store import copying, sqlite
 from service.store.copying import Table
 from service.store.database import Database, Reader, Tx
@@ -104,7 +105,7 @@ async def _load(db: Database, source: Reader, of: list[Table], told: Told) -> No
             raise NotRestored("interrupted")
         told(Progress("rows", done, total))
 
-    unit = asyncio.ensure_future(db.write(load, source, of, counted))
+    unit = asyncio.ensure_future(db.write(load, source, of, counted, db.dialect))
     try:
         await asyncio.shield(unit)
     except asyncio.CancelledError:
@@ -113,10 +114,10 @@ async def _load(db: Database, source: Reader, of: list[Table], told: Told) -> No
         raise
 
 
-async def load(tx: Tx, source: Reader, of: list[Table], told: Callable[[int], None]) -> None:
+async def load(tx: Tx, source: Reader, of: list[Table], told: Callable[[int], None], dialect: str) -> None:
     """The one unit of a restore. `source` never really waits, as a unit must not."""
     await _must_be_empty(tx, of)
-    await copying.copy(source, tx, of, told)
+    await copying.copy(source, tx, of, told, no_nul=dialect == "postgres")
 
 
 async def _must_be_empty(reader: Reader, of: list[Table]) -> None:
@@ -125,9 +126,9 @@ async def _must_be_empty(reader: Reader, of: list[Table]) -> None:
 
 
 async def _open(settings: Settings, now: int) -> Database:
-    db = Sqlite(settings.database_file)
-    await db.open()
+    db = database_of(settings)
     try:
+        await db.open()
         await migrate(db, now)
     except BaseException:
         await db.close()

@@ -99,14 +99,14 @@ def _settings(config: Path | None, data_dir: Path | None, *, as_json: bool) -> "
 
 def _done(work: Coroutine[Any, Any, T], *, as_json: bool) -> T:
     """What the work returns; what it raises ends the command with its code."""
-    from service.backup import NoStore
+    from service.config import InvalidSettings
     from service.restore import BadBackup, NotRestored
-    from service.store.database import StoreUnavailable
+    from service.store.database import Locked, NotAStore, StoreUnavailable
     from service.store.migrate import MigrationError
-    from service.store.sqlite import Locked
 
     codes: dict[type[Exception], Code] = {
-        NoStore: Code.REFUSED,
+        InvalidSettings: Code.USAGE,
+        NotAStore: Code.REFUSED,
         NotRestored: Code.REFUSED,
         Locked: Code.REFUSED,
         MigrationError: Code.REFUSED,

@@ -20,7 +20,7 @@ MEANINGS: Mapping[Code, str] = {
     Code.SUCCESS: "Done, and it succeeded.",
     Code.FAILED: "Done, but the outcome is bad: a job failed, a test was not delivered, check found a fault.",
     Code.USAGE: "The command, its options or the settings can't be used as they are.",
-    Code.UNREACHABLE: "No Wirephoto answered, or it can't serve just now: try again later.",
+    Code.UNREACHABLE: "No Wirephoto answered, or it or its database can't serve just now: try again later.",
     Code.REFUSED: "The service or the store said no: the key, an id, a field.",
     Code.FILE: "A file can't be read or written, or is damaged.",
     Code.INTERRUPTED: "Ctrl-C.",

@@ -63,7 +63,7 @@ def serve(config: Path | None, host: str | None, port: int | None, data_dir: Pat
     except (StoreUnavailable, TakenOver) as error:
         # A supervisor may well try again.
         click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
+        sys.exit(Code.UNREACHABLE)
     except OSError as error:
         refuse(f"{error.filename or f'{settings.host}:{settings.port}'}: {error.strerror or error}")
 

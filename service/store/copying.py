@@ -7,8 +7,9 @@ other side has the same tables and columns, for the same migrations made them.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from typing import Any
 
-from service.store.database import Reader, Row, Tx
+from service.store.database import NotAStore, Reader, Row, Tx
 
 _PAGE = 200  # rows held at a time; one may be a callback's body of a megabyte
 LEDGER = "migrations"  # each database has its own
@@ -52,7 +53,10 @@ class Table:
 
 
 async def tables(local: Reader) -> list[Table]:
-    """The tables of a SQLite database but for its ledger of migrations, those that others refer to first."""
+    """The tables of a SQLite database but for its ledger of migrations, those that others refer to first.
+
+    Raises NotAStore where it has none.
+    """
     found: dict[str, Table] = {}
     order: TopologicalSorter[str] = TopologicalSorter()
     for entry in await local.all(_TABLES, {}):
@@ -64,6 +68,8 @@ async def tables(local: Reader) -> list[Table]:
         found[name] = Table(name, _names(columns), _names(key))
         parents = [str(row["parent"]) for row in await local.all(_PARENTS, {"name": name})]
         order.add(name, *(parent for parent in parents if parent != name))
+    if not found:
+        raise NotAStore("nothing of a Wirephoto is in this database")
     return [found[name] for name in order.static_order()]
 
 
@@ -85,15 +91,24 @@ async def counts(reader: Reader, of: Sequence[Table]) -> dict[str, int]:
     return found
 
 
-async def copy(source: Reader, target: Tx, of: Sequence[Table], told: Callable[[int], None]) -> None:
-    """All rows of these tables, each table in the order of its key; `told` hears how many are done, after each page."""
+async def copy(
+    source: Reader, target: Tx, of: Sequence[Table], told: Callable[[int], None], *, no_nul: bool = False
+) -> None:
+    """All rows of these tables, each table in the order of its key; `told` hears how many are done, after each page.
+
+    `no_nul`: the target's texts can't hold the character NUL, and get U+FFFD in its place.
+    """
     done = 0
     for table in of:
         page = await source.all(table.page(first=True), {})
         while page:
-            await target.run_many(table.insert, [dict(row) for row in page])
+            await target.run_many(table.insert, [_without_nul(row) if no_nul else dict(row) for row in page])
             done += len(page)
             told(done)
             page = await source.all(table.page(first=False), page[-1]) if len(page) == _PAGE else []
         if table.key == ("id",):
             await target.one(table.renumber, {})
+
+
+def _without_nul(row: Row) -> dict[str, Any]:
+    return {name: value.replace("\0", "\ufffd") if isinstance(value, str) else value for name, value in row.items()}

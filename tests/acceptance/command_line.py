@@ -12,12 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from service.cli import main
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60
+# For modules whose commands are processes that name their databases themselves: once is enough.
+ONE_DATABASE = pytest.mark.parametrize("everywhere", ["sqlite"], indirect=True)
 SECRET_KEY = "0123456789abcdef0123456789abcdef"
 ENLARGE = ("--operation", "vanceai/enlarge3", "--param", "scale=2")
 

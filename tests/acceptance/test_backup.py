@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from service.commands.codes import Code
+from tests import stores
 from tests.acceptance.command_line import environment
 from tests.acceptance.helpers import ENLARGE, begun, done, pictures
 from tests.harness import API_KEY, PATIENCE, Receiver, Stand, receiver, stand, terminal_events
@@ -24,11 +25,12 @@ pytestmark = pytest.mark.anyio
 AGAIN: Mapping[str, Any] = {"retry_schedule": [0.2] * 50}
 
 
-async def wirephoto(*arguments: str | Path) -> tuple[int, str, str]:
+async def wirephoto(command: str, file: Path, data: Path, *options: str) -> tuple[int, str, str]:
     """A command in a process of its own, while this one goes on serving."""
+    url = stores.url_for(data)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service.cli", *map(str, arguments)),
-        env=environment({}),
+        *(sys.executable, "-m", "service.cli", command, str(file), "--data-dir", str(data), *options),
+        env=environment({} if url is None else {"WIREPHOTO_DATABASE_URL": url}),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -76,8 +78,10 @@ def raw(file: Path) -> bytes:
         return b"".join(found.read() for member in tar if (found := tar.extractfile(member)))
 
 
-def assert_sound(database: Path) -> None:
-    with closing(sqlite3.connect(database)) as connection:
+def assert_sound(data: Path) -> None:
+    if stores.url_for(data) is not None:
+        return  # PostgreSQL has looked at each row as it came
+    with closing(sqlite3.connect(data / "wirephoto.sqlite3")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
 
@@ -92,7 +96,7 @@ async def test_a_backup_under_load_holds_all_that_was_acknowledged(tmp_path: Pat
             async with crowd(it, photo) as acknowledged:
                 await subscriber.wait_for(8)
                 before, owed = list(acknowledged), await events_owed(it)
-                code, out, errors = await wirephoto("backup", file, "--data-dir", old, "--json")
+                code, out, errors = await wirephoto("backup", file, old, "--json")
                 during = len(acknowledged) - len(before)
             assert code == Code.SUCCESS, errors
             assert during > 0  # the service was at work while it was copied
@@ -105,10 +109,10 @@ async def test_a_backup_under_load_holds_all_that_was_acknowledged(tmp_path: Pat
         for secret in ((old / "secret.key").read_text().strip(), API_KEY, endpoint["secret"]):
             assert secret.encode() not in everything
 
-        code, out, errors = await wirephoto("restore", file, "--data-dir", new)
+        code, out, errors = await wirephoto("restore", file, new)
         assert code == Code.SUCCESS, errors
         assert "secret.key" in errors
-        assert_sound(new / "wirephoto.sqlite3")
+        assert_sound(new)
         (new / "secret.key").write_text((old / "secret.key").read_text())
 
         subscriber.answers.clear()
@@ -125,4 +129,4 @@ async def test_a_backup_under_load_holds_all_that_was_acknowledged(tmp_path: Pat
             await subscriber.until(lambda: owed <= {entry.headers["webhook-id"] for entry in subscriber.got})
             for entry in subscriber.got:
                 assert entry.verified(endpoint["secret"])["id"] == entry.headers["webhook-id"]
-    assert_sound(new / "wirephoto.sqlite3")
+    assert_sound(new)

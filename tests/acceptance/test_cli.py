@@ -20,6 +20,7 @@ from service.commands.codes import Code
 from service.config import Settings
 from tests.acceptance.command_line import (
     ENLARGE,
+    ONE_DATABASE,
     PATIENCE,
     SECRET_KEY,
     Service,
@@ -28,6 +29,8 @@ from tests.acceptance.command_line import (
     wirephoto,
     within,
 )
+
+pytestmark = ONE_DATABASE
 
 TOKEN = {"WIREPHOTO_VANCEAI__API_TOKEN": "a-vendors-token-that-nobody-may-see"}
 

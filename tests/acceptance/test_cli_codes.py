@@ -9,7 +9,9 @@ import pytest
 
 from service.cli import CONTENTS
 from service.commands.codes import MEANINGS, Code, together
-from tests.acceptance.command_line import PATIENCE, Service, closed_port, environment, within
+from tests.acceptance.command_line import ONE_DATABASE, PATIENCE, Service, closed_port, environment, within
+
+pytestmark = ONE_DATABASE
 
 WRONG_KEY = {"WIREPHOTO_KEY": "wp_this-key-was-never-made-0123456789"}
 

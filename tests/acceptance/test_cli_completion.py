@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from service.commands.codes import Code
-from tests.acceptance.command_line import PATIENCE, Service, closed_port, environment, within
+from tests.acceptance.command_line import ONE_DATABASE, PATIENCE, Service, closed_port, environment, within
 
-pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash"),
+    ONE_DATABASE,
+]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from service.commands.codes import Code
-from tests.acceptance.command_line import PATIENCE, Service, closed_port, environment, serving
+from tests.acceptance.command_line import ONE_DATABASE, PATIENCE, Service, closed_port, environment, serving
+
+pytestmark = ONE_DATABASE
 
 
 def sequences(service: Service, *options: str) -> list[int]:

@@ -8,6 +8,9 @@ import click
 import pytest
 
 from service.cli import main
+from tests.acceptance.command_line import ONE_DATABASE
+
+pytestmark = ONE_DATABASE
 
 COMMAND = re.compile(r"wirephoto ([^|>)#;\n]*)")
 CLIENTS = {"submit", "jobs", "events", "endpoints", "keys"}

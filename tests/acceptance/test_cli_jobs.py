@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from service.commands.codes import Code
-from tests.acceptance.command_line import ENLARGE, Service
+from tests.acceptance.command_line import ENLARGE, ONE_DATABASE, Service
+
+pytestmark = ONE_DATABASE
 
 
 @pytest.fixture

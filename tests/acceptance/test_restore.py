@@ -17,10 +17,14 @@ import pytest
 from service.backup import Progress
 from service.commands.codes import Code
 from service.restore import restore
-from tests.acceptance.command_line import Service, within
+from service.store import copying, sqlite
+from tests.acceptance.command_line import ONE_DATABASE, Service, within
 from tests.acceptance.helpers import ENLARGE, done, small
 from tests.conftest import PHOTOS
 from tests.harness import PATIENCE, settings_for, stand
+from tests.postgres import Server
+
+pytestmark = ONE_DATABASE
 
 
 @dataclass(frozen=True)
@@ -204,3 +208,53 @@ def test_a_restore_that_is_interrupted_leaves_nothing(made: Made, tmp_path: Path
     asyncio.run(interrupted())
     ran = within("restore", made.file, "--data-dir", tmp_path / "new")
     assert ran.exit_code == Code.SUCCESS, ran.stderr
+
+
+def test_a_store_changes_its_kind_and_back_without_a_row_changed(made: Made, postgres: Server, tmp_path: Path) -> None:
+    url = {"WIREPHOTO_DATABASE_URL": postgres.new_database()}
+    there = within("restore", made.file, "--data-dir", tmp_path / "there", env=url)
+    assert there.exit_code == Code.SUCCESS, there.stderr
+    again = within("restore", made.file, "--data-dir", tmp_path / "there", env=url)
+    assert again.exit_code == Code.REFUSED
+    assert "not empty" in again.stderr
+    back = within("backup", tmp_path / "back.tar.gz", "--data-dir", tmp_path / "there", env=url)
+    assert back.exit_code == Code.SUCCESS, back.stderr
+    assert within("restore", tmp_path / "back.tar.gz", "--data-dir", tmp_path / "here").exit_code == Code.SUCCESS
+    assert asyncio.run(rows_of(tmp_path / "here")) == asyncio.run(rows_of(made.data))
+    assert {path.name for path in pictures_in(tmp_path / "here")} == {path.name for path in pictures_in(made.data)}
+
+
+async def rows_of(data: Path) -> list[tuple[str, list[dict[str, object]]]]:
+    with sqlite.alone(data / "wirephoto.sqlite3") as reader:
+        names = [table.name for table in await copying.tables(reader)]
+        return [(name, [dict(row) for row in await reader.all(f"SELECT * FROM {name}", {})]) for name in names]
+
+
+def test_what_postgresql_cannot_hold_is_replaced_and_no_hindrance(made: Made, postgres: Server, tmp_path: Path) -> None:
+    old = made.copied(tmp_path / "old")
+    with closing(sqlite3.connect(old / "wirephoto.sqlite3", isolation_level=None)) as connection:
+        connection.execute("UPDATE callbacks SET body = ?", ("half\0half",))
+    assert within("backup", tmp_path / "b.tar", "--data-dir", old).exit_code == Code.SUCCESS
+    name = postgres.new_database()
+    ran = within("restore", tmp_path / "b.tar", "--data-dir", tmp_path / "new", env={"WIREPHOTO_DATABASE_URL": name})
+    assert ran.exit_code == Code.SUCCESS, ran.stderr
+    assert "half\ufffdhalf" in postgres.dump(name)
+
+
+def test_a_database_without_a_store_in_it_is_told_as_such(postgres: Server, tmp_path: Path) -> None:
+    url = {"WIREPHOTO_DATABASE_URL": postgres.new_database()}
+    (tmp_path / "empty").mkdir()
+    with closing(sqlite3.connect(tmp_path / "empty" / "wirephoto.sqlite3")) as connection:
+        connection.execute("PRAGMA user_version = 1")
+    for data, env in ((tmp_path / "nothing", url), (tmp_path / "empty", {})):
+        ran = within("backup", tmp_path / "b.tar", "--data-dir", data, env=env)
+        assert ran.exit_code == Code.REFUSED, ran.stderr
+        assert "nothing of a Wirephoto" in ran.stderr
+
+
+def test_a_database_that_cannot_be_reached_is_3(made: Made, tmp_path: Path) -> None:
+    url = {"WIREPHOTO_DATABASE_URL": "postgresql://nobody:hush@127.0.0.1:1/none"}
+    ran = within("backup", tmp_path / "b.tar", "--data-dir", made.data, env=url)
+    assert ran.exit_code == Code.UNREACHABLE
+    assert "hush" not in ran.stderr
+    assert list(tmp_path.iterdir()) == []
