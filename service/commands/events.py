@@ -24,7 +24,7 @@ from service.commands.watching import why
 EVENTS = "/v1/events"
 WAIT_SECONDS = 30
 DEFAULT_LAST = 20
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.25, 15.0  # seconds between tries to reach a service that is away
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.25, 5.0  # seconds between tries to reach a service that is away
 
 
 @click.command(
