@@ -85,5 +85,5 @@ async def known(reader: Reader, hashes: Sequence[str], now: int) -> set[str]:
 
 async def files(reader: Reader, after: str, limit: int, now: int) -> list[StoredFile]:
     """The files that something still names, by hash, from the one after `after` on."""
-    rows = await reader.all(_SQL["files"], {"after": after, "limit": limit, "now": now})
+    rows = await reader.all(_SQL["files"], {"beyond": after, "limit": limit, "now": now})
     return [StoredFile(row["sha256"], row["bytes"]) for row in rows]

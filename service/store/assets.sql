@@ -29,5 +29,5 @@ SELECT sha256, bytes FROM (
     UNION
     SELECT sha256, bytes FROM results WHERE sha256 IS NOT NULL AND asset_id IS NULL
 ) AS files
-WHERE sha256 > :after
+WHERE sha256 > :beyond
 ORDER BY sha256 LIMIT :limit;
