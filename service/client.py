@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import aiohttp
 
@@ -21,6 +22,7 @@ _CONNECT_SECONDS = 10.0
 _SILENCE_SECONDS = 90.0  # longer than any `Prefer: wait`
 _CHUNK = 64 * 1024
 _TRANSIENT = frozenset({429, 502, 503, 504})
+PAGE = 200  # the most entries that a list answers with at once
 
 Json = dict[str, Any]
 
@@ -60,6 +62,16 @@ class _Counted(io.FileIO):
         return taken
 
 
+def passing(error: Exception) -> bool:
+    """Whether the same request may go through a little later."""
+    return error.status in _TRANSIENT if isinstance(error, ProblemAnswer) else isinstance(error, Unreachable)
+
+
+def place(collection: str, name: str, *more: str) -> str:
+    """The path of one thing: `place("/v1/jobs", "job_…", "retry")`. What a person typed stays one part of it."""
+    return "/".join((collection, quote(name, safe=""), *more))
+
+
 def ended(job: Mapping[str, Any]) -> bool:
     """Whether the job will not change any more."""
     return job["finished_at"] is not None
@@ -90,20 +102,20 @@ class Client:
     async def get(self, path: str, **query: str | int) -> Any:
         return await self._json("GET", path, params=query)
 
-    async def post(self, path: str, body: Any = None) -> Any:
-        return await self._json("POST", path, json=body)
+    async def post(self, path: str, body: Any = None, *, idempotency_key: str | None = None) -> Any:
+        return await self._json("POST", path, json=body, headers=_once(idempotency_key))
 
     async def delete(self, path: str) -> None:
         await self._json("DELETE", path)
 
-    async def all(self, path: str) -> list[Json]:
-        """Every entry of a list, over all its pages."""
+    async def all(self, path: str, most: int | None = None, **query: str | int) -> list[Json]:
+        """Every entry of a list, over all its pages; or the first `most`."""
         found: list[Json] = []
-        query: dict[str, str | int] = {"limit": 200}
         while True:
-            page = await self.get(path, **query)
+            left = PAGE if most is None else min(PAGE, most - len(found))
+            page = await self.get(path, **query, limit=left)
             found += page["data"]
-            if page["next"] is None:
+            if page["next"] is None or len(found) == most:
                 return found
             query["after"] = page["next"]
 
@@ -121,7 +133,7 @@ class Client:
         `wait` lets the server hold its answer for up to 30 s until the job has ended. `uploaded` may be called from
         another thread. OSError where a file can't be read.
         """
-        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        headers = _once(idempotency_key)
         if wait:
             headers["Prefer"] = f"wait={PREFER_WAIT_SECONDS}"
         with contextlib.ExitStack() as stack:
@@ -141,7 +153,7 @@ class Client:
         return made
 
     async def job(self, job_id: str) -> Json:
-        found: Json = await self.get(f"/v1/jobs/{job_id}")
+        found: Json = await self.get(place("/v1/jobs", job_id))
         return found
 
     async def wait(self, job: Json, told: Callable[[Json], None] = lambda _: None) -> Json:
@@ -157,8 +169,7 @@ class Client:
             try:
                 job = await self.job(job["id"])
             except (Unreachable, ProblemAnswer) as error:
-                lasting = isinstance(error, ProblemAnswer) and error.status not in _TRANSIENT
-                if lasting or loop.time() - heard_at > PATIENCE_SECONDS:
+                if not passing(error) or loop.time() - heard_at > PATIENCE_SECONDS:
                     raise
             else:
                 heard_at = loop.time()
@@ -215,6 +226,10 @@ class Client:
             raise Unreachable(f"{self.url} is not a URL") from None
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unreachable(f"no answer from {self.url}: {_why(error)}") from None
+
+
+def _once(key: str | None) -> dict[str, str]:
+    return {"Idempotency-Key": key} if key else {}
 
 
 def _problem(status: int, body: bytes) -> ProblemAnswer:

@@ -1,18 +1,34 @@
-"""Which database the settings name. Nothing is opened here."""
+"""Which database the settings name: to work on, or only to look at beside whoever works on it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import ModuleType
 
 from service.config import InvalidSettings, Settings
-from service.store.database import Database
+from service.store.database import Database, Reader
 from service.store.sqlite import Sqlite
 
 
 def database_of(settings: Settings) -> Database:
-    """Raises InvalidSettings where PostgreSQL is named and its driver is not installed."""
+    """Not opened yet. Raises InvalidSettings where PostgreSQL is named and its driver is not installed."""
     if settings.database_url is None:
         return Sqlite(settings.database_file)
+    database: Database = _postgres().Postgres(settings.database_url.get_secret_value())
+    return database
+
+
+@asynccontextmanager
+async def looking_at_postgres(url: str) -> AsyncIterator[Reader]:
+    """One consistent view, without the lock. Raises InvalidSettings, as above, and StoreUnavailable."""
+    async with _postgres().looking(url) as reader:
+        yield reader
+
+
+def _postgres() -> ModuleType:
     try:
-        from service.store.postgres import Postgres  # an extra: who has one file needs no driver
+        from service.store import postgres  # an extra: who has one file needs no driver
     except ImportError:
         raise InvalidSettings(
             "WIREPHOTO_DATABASE_URL: PostgreSQL needs the extra `postgres`: pip install 'wirephoto[postgres]'"
         ) from None
-    return Postgres(settings.database_url.get_secret_value())
+    return postgres

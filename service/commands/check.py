@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
+from service.commands.codes import Code, example
 from service.commands.shared import console
 
 _MARKS = {"ok": ("ok   ", "green"), "note": ("note ", "yellow"), "fault": ("FAULT", "bold red")}
 
 
-@click.command()
+@click.command(epilog=example("wirephoto check --config wirephoto.toml"))
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="TOML file; wirephoto.toml if present.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 def check(config: Path | None, as_json: bool) -> None:
@@ -36,4 +37,4 @@ def check(config: Path | None, as_json: bool) -> None:
                 out.print(f"      → {finding.mend}", markup=False, soft_wrap=True)
         out.print("Fit to run." if fine else "Not fit to run.", style="green" if fine else "bold red")
     if not fine:
-        sys.exit(1)
+        sys.exit(Code.FAILED)

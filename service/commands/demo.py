@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from service.commands.codes import Code, example
+
 PHOTOS = Path(__file__).parents[2] / "tests" / "photos"
 _PHOTO = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command()
+@click.command(epilog=example("wirephoto demo"))
 @click.argument("product", type=_PHOTO, default=PHOTOS / "coffee.jpg", metavar="[PHOTO]")
 @click.argument("portrait", type=_PHOTO, default=PHOTOS / "astronaut.jpg", metavar="[PORTRAIT]")
 @click.option(
@@ -28,4 +30,4 @@ def demo(product: Path, portrait: Path, results: Path) -> None:
     from service.demo import Demo
 
     if not asyncio.run(Demo(product, portrait, results).run()):
-        sys.exit(1)
+        sys.exit(Code.FAILED)

@@ -5,6 +5,9 @@ from typing import Any
 
 import click
 
+from service.client import place
+from service.commands import completing
+from service.commands.codes import Code, example
 from service.commands.shared import Server, client_command, show_table
 
 
@@ -13,7 +16,9 @@ def endpoints() -> None:
     """Subscribers: URLs that receive signed events."""
 
 
-@endpoints.command()
+@endpoints.command(
+    epilog=example("wirephoto endpoints add https://shop.example/hooks/wirephoto --events job.succeeded,job.failed")
+)
 @click.argument("endpoint_url", metavar="URL")
 @click.option(
     "--events", "patterns", help="Event types with commas, such as job.succeeded,job.failed or job.*; all by default."
@@ -35,7 +40,7 @@ def add(server: Server, endpoint_url: str, patterns: str | None, channels: tuple
     server.show(made, for_people)
 
 
-@endpoints.command("list")
+@endpoints.command("list", epilog=example("wirephoto endpoints list"))
 @client_command
 def list_endpoints(server: Server) -> None:
     """All endpoints, without their secrets."""
@@ -51,12 +56,12 @@ def list_endpoints(server: Server) -> None:
     server.show(found, lambda: show_table(columns, found))
 
 
-@endpoints.command()
-@click.argument("endpoint_id", metavar="ID")
+@endpoints.command(epilog=example("wirephoto endpoints test ep_01m7y9dz7k7yx6crsbkvdbxvge"))
+@click.argument("endpoint_id", metavar="ID", shell_complete=completing.ENDPOINTS)
 @client_command
 def test(server: Server, endpoint_id: str) -> None:
     """Send one signed test message now; success only if the receiver took it."""
-    said = server.run(lambda client: client.post(f"/v1/endpoints/{endpoint_id}/test"))
+    said = server.run(lambda client: client.post(place("/v1/endpoints", endpoint_id, "test")))
 
     def for_people() -> None:
         answer = f"status {said['status']}" if said["status"] is not None else str(said["error"])
@@ -65,4 +70,4 @@ def test(server: Server, endpoint_id: str) -> None:
 
     server.show(said, for_people)
     if not said["delivered"]:
-        sys.exit(1)
+        sys.exit(Code.FAILED)

@@ -2,6 +2,9 @@
 
 import click
 
+from service.client import place
+from service.commands import completing
+from service.commands.codes import example
 from service.commands.shared import Server, client_command, show_table
 from service.security.keys import Role
 
@@ -11,7 +14,7 @@ def keys() -> None:
     """API keys of the project that --key belongs to. All of this needs an admin key."""
 
 
-@keys.command()
+@keys.command(epilog=example("wirephoto keys create --role write --name 'the shop'"))
 @click.option("--role", type=click.Choice([role.value for role in Role]), default=Role.WRITE.value, show_default=True)
 @click.option("--name", default="", help="What it is for; shown in the list.")
 @client_command
@@ -27,7 +30,7 @@ def create(server: Server, role: str, name: str) -> None:
     server.show(made, for_people)
 
 
-@keys.command("list")
+@keys.command("list", epilog=example("wirephoto keys list"))
 @client_command
 def list_keys(server: Server) -> None:
     """The project's keys, never their values."""
@@ -36,10 +39,10 @@ def list_keys(server: Server) -> None:
     server.show(found, lambda: show_table(columns, found))
 
 
-@keys.command()
-@click.argument("key_id", metavar="ID")
+@keys.command(epilog=example("wirephoto keys revoke key_01m7y9dz7k7yx6crsbkvdbxvge"))
+@click.argument("key_id", metavar="ID", shell_complete=completing.KEYS)
 @client_command
 def revoke(server: Server, key_id: str) -> None:
     """Make a key worthless, at once."""
-    server.run(lambda client: client.delete(f"/v1/keys/{key_id}"))
+    server.run(lambda client: client.delete(place("/v1/keys", key_id)))
     server.show({"id": key_id, "revoked": True}, lambda: click.echo(f"{key_id} is revoked."))

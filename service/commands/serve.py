@@ -8,13 +8,15 @@ from pathlib import Path
 
 import click
 
+from service.commands.codes import Code, example
+
 SANDBOX_DATA_DIR = Path("wirephoto-sandbox-data")
 
 
 def refuse(message: str) -> None:
     """One clear message on standard error; 2 tells a supervisor that trying again without a change is no use."""
     click.echo(f"Error: {message}", err=True)
-    sys.exit(2)
+    sys.exit(Code.USAGE)
 
 
 def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -26,7 +28,7 @@ def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-@click.command()
+@click.command(epilog=example("wirephoto serve", "wirephoto serve --sandbox"))
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="TOML file; wirephoto.toml if present.")
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.")
@@ -61,7 +63,7 @@ def serve(config: Path | None, host: str | None, port: int | None, data_dir: Pat
     except (StoreUnavailable, TakenOver) as error:
         # A supervisor may well try again.
         click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
+        sys.exit(Code.UNREACHABLE)
     except OSError as error:
         refuse(f"{error.filename or f'{settings.host}:{settings.port}'}: {error.strerror or error}")
 
@@ -79,7 +81,7 @@ def _ports(ctx: click.Context, param: click.Parameter, value: str) -> Mapping[st
     return ports
 
 
-@click.command()
+@click.command(epilog=example("wirephoto sandbox --ports vanceai=8091,picwish=8092"))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--ports",
@@ -123,7 +125,7 @@ async def _stand_in(host: str, ports: Mapping[str, int]) -> None:
         await sandboxes.stop()
 
 
-@click.command()
+@click.command(epilog=example("wirephoto version"))
 def version() -> None:
     """Say which version this is."""
     click.echo(metadata.version("wirephoto"))

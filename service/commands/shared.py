@@ -14,8 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from service.client import Client, Damaged, ProblemAnswer, Unreachable
+from service.commands.codes import MEANINGS, Code
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+_LATER = frozenset({408, 425, 429})  # of class 4xx, but the same request may go through later
 _NO_EDGE = 10_000  # columns: what goes into a file or a pipe is never cut
 
 T = TypeVar("T")
@@ -30,12 +32,14 @@ class Server:
     json: bool
 
     def run(self, work: Callable[[Client], Awaitable[T]]) -> T:
-        """Do `work` with a client. What goes wrong is told on standard error and ends the command with 1."""
+        """Do `work` with a client. What goes wrong is told on standard error and ends the command with its code."""
         try:
             return asyncio.run(self._with_client(work))
-        except (ProblemAnswer, Unreachable, Damaged, OSError) as error:
+        except BrokenPipeError:
+            raise  # nobody reads us any more, which is no news for anybody
+        except FAULTS as error:
             self.fail(error)
-            sys.exit(1)
+            sys.exit(code_of(error))
 
     async def _with_client(self, work: Callable[[Client], Awaitable[T]]) -> T:
         async with Client(self.url, self.key) as client:
@@ -43,13 +47,7 @@ class Server:
 
     def fail(self, error: Exception, about: str = "") -> None:
         """Tell what went wrong; `about` is the picture, where there are several."""
-        if self.json:
-            told = error.as_json() if isinstance(error, ProblemAnswer) else {"detail": explain(error)}
-            click.echo(json.dumps({**told, "about": about} if about else told, ensure_ascii=False), err=True)
-            return
-        click.echo(f"Error: {about}: {explain(error)}" if about else f"Error: {explain(error)}", err=True)
-        for line in faults(error):
-            click.echo(f"  {line}", err=True)
+        tell_fault(error, about, as_json=self.json)
 
     def show(self, value: Any, for_people: Callable[[], None]) -> None:
         """JSON on one line for machines, else whatever is for people."""
@@ -57,6 +55,30 @@ class Server:
             click.echo(json.dumps(value, ensure_ascii=False))
         else:
             for_people()
+
+
+# What is no bug of ours, and is told in one line.
+FAULTS = (ProblemAnswer, Unreachable, Damaged, OSError)
+
+
+def code_of(error: Exception) -> Code:
+    """Whether to try again, to ask for something else, or to look at one's own disk."""
+    if isinstance(error, ProblemAnswer):
+        refused = 400 <= error.status < 500 and error.status not in _LATER
+        return Code.REFUSED if refused else Code.UNREACHABLE
+    return Code.UNREACHABLE if isinstance(error, Unreachable) else Code.FILE
+
+
+def tell_fault(error: Exception, about: str = "", *, as_json: bool) -> None:
+    """On standard error: a line for people, with one for each faulty field, or a problem as RFC 9457 says it."""
+    if as_json:
+        own = {"type": "about:blank", "title": MEANINGS[code_of(error)], "detail": explain(error)}
+        told = error.as_json() if isinstance(error, ProblemAnswer) else own
+        click.echo(json.dumps({**told, "about": about} if about else told, ensure_ascii=False), err=True)
+        return
+    click.echo(f"Error: {about}: {explain(error)}" if about else f"Error: {explain(error)}", err=True)
+    for line in faults(error):
+        click.echo(f"  {line}", err=True)
 
 
 def faults(error: Exception) -> list[str]:
@@ -81,6 +103,21 @@ def _server_url(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if not value.lower().startswith(("http://", "https://")):
         raise click.BadParameter("a server's URL begins with http:// or https://", param=param)
     return value.rstrip("/")
+
+
+def pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """The values of an option NAME=VALUE that may be given several times."""
+    _ = ctx
+    found: dict[str, str] = {}
+    for value in values:
+        name, sign, text = value.partition("=")
+        if not name or not sign:
+            # Only the name is repeated: a value may be what nobody else should read.
+            raise click.BadParameter(f"{name or 'this'} is not NAME=VALUE", param=param)
+        if name in found:
+            raise click.BadParameter(f"{name} is given twice", param=param)
+        found[name] = text
+    return found
 
 
 def client_command(command: Callable[..., None]) -> Callable[..., None]:
@@ -134,3 +171,8 @@ def _cell(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "" if value is None else str(value)
+
+
+def printable(text: str) -> str:
+    """On one line and without control characters: a vendor's words must not steer anybody's terminal."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)

@@ -81,3 +81,9 @@ async def by_row(reader: Reader, project: int, asset: int) -> Asset | None:
 async def known(reader: Reader, hashes: Sequence[str], now: int) -> set[str]:
     """Which of these hashes are still named by something."""
     return {sha256 for sha256 in hashes if await reader.one(_SQL["known"], {"sha256": sha256, "now": now}) is not None}
+
+
+async def files(reader: Reader, after: str, limit: int, now: int) -> list[StoredFile]:
+    """The files that something still names, by hash, from the one after `after` on."""
+    rows = await reader.all(_SQL["files"], {"beyond": after, "limit": limit, "now": now})
+    return [StoredFile(row["sha256"], row["bytes"]) for row in rows]

@@ -21,3 +21,13 @@ SELECT 1 AS known FROM assets WHERE sha256 = :sha256 AND expires_at > :now
 UNION
 SELECT 1 AS known FROM results WHERE sha256 = :sha256 AND asset_id IS NULL
 LIMIT 1;
+
+-- What a backup must hold: every file that `known` would spare, in the order of the hashes.
+-- name: files
+SELECT sha256, bytes FROM (
+    SELECT sha256, bytes FROM assets WHERE expires_at > :now
+    UNION
+    SELECT sha256, bytes FROM results WHERE sha256 IS NOT NULL AND asset_id IS NULL
+) AS files
+WHERE sha256 > :beyond
+ORDER BY sha256 LIMIT :limit;

@@ -27,6 +27,10 @@ class Locked(Exception):
     """Another process holds this database."""
 
 
+class NotAStore(Exception):
+    """There is no database, or nothing of ours in it."""
+
+
 class Reader(Protocol):
     """A consistent view of the database."""
 

@@ -249,7 +249,7 @@ class FileStore:
             else:
                 temp.replace(target)
         # In both cases: who renamed an earlier twin may not have come to its fsync yet.
-        _fsync_folder(target.parent)
+        fsync_folder(target.parent)
 
     def _remove(self, paths: Sequence[Path], before: int) -> int:
         removed = 0
@@ -280,11 +280,12 @@ class FileStore:
         if folder != self._root:
             self._make_folder(self._root)
         folder.mkdir(mode=0o700, parents=folder == self._root, exist_ok=True)
-        _fsync_folder(folder.parent)
+        fsync_folder(folder.parent)
         self._durable.add(folder)
 
 
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -60,6 +60,11 @@ async def _applied(reader: Reader) -> dict[int, str]:
     return {row["number"]: row["checksum"] for row in rows}
 
 
+async def newest(reader: Reader) -> int:
+    """The number of the last migration that this database has seen."""
+    return max(await _applied(reader), default=0)
+
+
 async def _apply(tx: Tx, migration: Migration, dialect: str, now: int) -> None:
     for statement in migration.statements(dialect):
         await tx.run(statement, {})
@@ -73,15 +78,15 @@ async def _make_ledger(tx: Tx) -> None:
     await tx.run(_LEDGER, {})
 
 
-async def migrate(db: Database, now: int, *, folder: Path = FOLDER) -> int:
-    """Bring the schema up to date; how many migrations were run. Raises MigrationError.
+async def migrate(db: Database, now: int, *, folder: Path = FOLDER, up_to: int | None = None) -> int:
+    """Bring the schema up to date, or no further than to `up_to`; how many migrations were run. Raises MigrationError.
 
     A database that is newer than these files is left alone: the last release runs on the next one's schema.
     """
     await db.write(_make_ledger)
     applied = await db.read(_applied)
     count = 0
-    for migration in migrations(folder):
+    for migration in migrations(folder)[:up_to]:
         checksum = applied.get(migration.number)
         if checksum is None:
             await db.write(_apply, migration, db.dialect, now)

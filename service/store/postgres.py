@@ -24,7 +24,7 @@ import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
-from service.store.database import Locked, Query, Row, StoreUnavailable, Unit, Values
+from service.store.database import Locked, NotAStore, Query, Reader, Row, StoreUnavailable, Unit, Values
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -104,7 +104,7 @@ class _Connection(asyncpg.Connection):
 
 
 class _Tx:
-    def __init__(self, connection: PoolConnectionProxy[Any]) -> None:
+    def __init__(self, connection: PoolConnectionProxy[Any] | asyncpg.Connection[Any]) -> None:
         self._connection = connection
 
     async def one(self, sql: str, values: Values) -> Row | None:
@@ -354,6 +354,25 @@ def _drop(connection: PoolConnectionProxy[Any]) -> None:
     """Whatever state it is in, it is of no use any more. The pool may know already."""
     with suppress(asyncpg.InterfaceError):
         connection.terminate()
+
+
+@asynccontextmanager
+async def looking(url: str) -> AsyncIterator[Reader]:
+    """One consistent view on a connection of its own, beside whoever works on the database.
+
+    Raises StoreUnavailable, NotAStore.
+    """
+    try:
+        connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS)
+        try:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                if await connection.fetchval("SELECT to_regclass('migrations') IS NULL"):
+                    raise NotAStore("nothing of a Wirephoto is in this database")
+                yield _Tx(connection)
+        finally:
+            await connection.close(timeout=CONNECT_SECONDS)
+    except (*_OUTSIDE, asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
+        raise StoreUnavailable(_told(error)) from None
 
 
 def _is_final(error: Exception) -> bool:

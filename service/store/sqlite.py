@@ -13,7 +13,7 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -46,8 +46,10 @@ def row_as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> dict[str, Any]:
     return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
 
 
-class _WriterTx:
-    """The `tx` of a unit on the writer's thread."""
+class DirectTx:
+    """A `tx` on a connection of its own, whose methods never really wait: of a unit on the writer's thread, or of
+    whoever copies a file that nobody else has open.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -203,7 +205,7 @@ class Sqlite:
             self._readers.put_nowait(reader)
 
     def _write_loop(self, connection: sqlite3.Connection) -> None:
-        tx = _WriterTx(connection)
+        tx = DirectTx(connection)
         with contextlib.closing(connection):
             stopping = False
             while not stopping:
@@ -226,7 +228,7 @@ class Sqlite:
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _commit(self, connection: sqlite3.Connection, tx: _WriterTx, batch: list[_Work]) -> None:
+    def _commit(self, connection: sqlite3.Connection, tx: DirectTx, batch: list[_Work]) -> None:
         try:
             connection.execute("BEGIN IMMEDIATE")
             for work in batch:
@@ -239,7 +241,7 @@ class Sqlite:
                 work.error = work.error or StoreUnavailable(f"the commit failed: {error}")
         self._answer(batch)
 
-    def _run_in_savepoint(self, connection: sqlite3.Connection, tx: _WriterTx, work: _Work) -> None:
+    def _run_in_savepoint(self, connection: sqlite3.Connection, tx: DirectTx, work: _Work) -> None:
         connection.execute("SAVEPOINT unit")
         try:
             work.result = _drive(work, tx)
@@ -269,6 +271,30 @@ def _resolve(batch: list[_Work]) -> None:
             work.future.set_exception(work.error)
         else:
             work.future.set_result(work.result)
+
+
+def snapshot(source: Path, target: Path, given_up: Callable[[], bool] = lambda: False) -> None:
+    """Copy a database as it is at one instant into the new file `target`, whoever has it open meanwhile. Blocking.
+
+    Needs no lock and holds nobody up: in WAL a reader sees one state, and the writer goes on beside it. Raises
+    sqlite3.Error; soon, once `given_up` says so.
+    """
+    # `mode=ro`: a typing error in a path must not make a database.
+    with contextlib.closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        connection.execute("PRAGMA busy_timeout=10000")
+        connection.set_progress_handler(given_up, 1000)
+        connection.execute("VACUUM INTO ?", (os.fspath(target),))
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[DirectTx]:
+    """A file that nobody else has open: all that is done to it is one transaction, rolled back by an exception."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as connection:
+        connection.row_factory = row_as_dict
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("BEGIN")
+        yield DirectTx(connection)
+        connection.execute("COMMIT")
 
 
 class _Snapshot:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import stores
+from tests.acceptance.command_line import Service, serving
 from tests.acceptance.helpers import small
 from tests.harness import Stand, stand
 from tests.postgres import Server
@@ -30,3 +31,10 @@ def photo(photos: Path, tmp_path: Path) -> Path:
 async def it(tmp_path: Path, everywhere: str) -> AsyncIterator[Stand]:  # noqa: ARG001 - it says which database
     async with stand(tmp_path) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One for all commands: each test looks only at what it made itself."""
+    with serving(tmp_path_factory.mktemp("service")) as it:
+        yield it

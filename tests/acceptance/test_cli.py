@@ -2,98 +2,37 @@
 
 import asyncio
 import json
-import os
 import re
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
 from pydantic import SecretStr
 
 from service.app import running
-from service.cli import main
+from service.commands.codes import Code
 from service.config import Settings
+from tests.acceptance.command_line import (
+    ENLARGE,
+    ONE_DATABASE,
+    PATIENCE,
+    SECRET_KEY,
+    Service,
+    closed_port,
+    environment,
+    wirephoto,
+    within,
+)
 
-ROOT = Path(__file__).parents[2]
-PATIENCE = 60
-SECRET_KEY = "0123456789abcdef0123456789abcdef"
+pytestmark = ONE_DATABASE
+
 TOKEN = {"WIREPHOTO_VANCEAI__API_TOKEN": "a-vendors-token-that-nobody-may-see"}
-ENLARGE = ("--operation", "vanceai/enlarge3", "--param", "scale=2")
-
-Ran = subprocess.CompletedProcess[str]
-
-
-def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """This machine's own, without its Wirephoto settings."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("WIREPHOTO_")}
-    return {**own, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **settings}
-
-
-def wirephoto(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> Ran:
-    command = [sys.executable, "-m", "service.cli", *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, env=environment(env or {}), capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-
-
-def within(*arguments: str | Path, env: Mapping[str, str] | None = None) -> Result:
-    """A command in this process: a second sooner, for what needs no process of its own."""
-    own = dict.fromkeys(name for name in os.environ if name.startswith("WIREPHOTO_"))
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], env={**own, **(env or {})})
-
-
-@dataclass(frozen=True)
-class Service:
-    """A running `serve --sandbox`, and a folder to call commands in."""
-
-    url: str
-    key: str
-    data: Path
-    cwd: Path
-
-    def __call__(self, *arguments: str | Path, key: str | None = None) -> Ran:
-        env = {"WIREPHOTO_URL": self.url, "WIREPHOTO_KEY": key or self.key}
-        return wirephoto(*arguments, cwd=self.cwd, env=env)
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[Service]:
-    """`wirephoto serve --sandbox`; that it ends kindly, with 0, is a promise too."""
-    key, data = f"wp_{secrets.token_hex(16)}", folder / "data"
-    command = [sys.executable, "-m", "service.cli", "serve", "--sandbox", "--port", "0", "--data-dir", str(data)]
-    env = environment({"WIREPHOTO_API_KEY": key, "WIREPHOTO_SECRET_KEY": SECRET_KEY})
-    with (
-        (folder / "log").open("wb") as log,
-        subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=log, text=True) as process,
-    ):
-        try:
-            assert process.stdout is not None
-            greeting = process.stdout.readline()
-            found = re.search(r"http://[0-9.:]+", greeting)
-            assert found is not None, (folder / "log").read_text()
-            cwd = folder / "work"
-            cwd.mkdir()
-            yield Service(found[0], key, data, cwd)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(PATIENCE) == 0, (folder / "log").read_text()
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with serving(tmp_path_factory.mktemp("service")) as it:
-        yield it
 
 
 @pytest.fixture
@@ -118,12 +57,6 @@ def receiver() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
-
-
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as it:
-        port: int = it.getsockname()[1]
-    return port
 
 
 # --- submit ----------------------------------------------------------------------------------------------------------
@@ -165,7 +98,7 @@ def test_several_pictures_become_several_jobs_whose_results_never_cover_each_oth
 
 def test_one_bad_picture_is_named_and_harms_no_other(service: Service, photos: Path) -> None:
     ran = service("submit", photos / "README.md", photos / "cat.jpg", *ENLARGE, "-o", "mixed")
-    assert ran.returncode == 1
+    assert ran.returncode == Code.REFUSED
     assert "Error: README: " in ran.stderr
     assert "inputs.image:" in ran.stderr
     assert [path.name for path in (service.cwd / "mixed").iterdir()] == ["cat-enlarge3.jpg"]
@@ -180,7 +113,7 @@ def test_the_same_idempotency_key_never_makes_a_second_job(service: Service, pho
 
 def test_an_unknown_operation_names_the_field(service: Service, photos: Path) -> None:
     ran = service("submit", photos / "cat.jpg", "--operation", "vanceai/no-such-thing")
-    assert ran.returncode == 1
+    assert ran.returncode == Code.REFUSED
     assert "operation:" in ran.stderr
     assert ran.stdout == ""
 
@@ -188,7 +121,7 @@ def test_an_unknown_operation_names_the_field(service: Service, photos: Path) ->
 def test_every_faulty_field_is_told_to_machines_too(service: Service, photos: Path) -> None:
     wrong = ("--param", "scale=3000", "--param", "colour=red", "--json")
     ran = service("submit", photos / "cat.jpg", "--operation", "vanceai/enlarge3", *wrong)
-    assert ran.returncode == 1
+    assert ran.returncode == Code.REFUSED
     problem = json.loads(ran.stderr)
     assert problem["status"] == 422
     assert {fault["field"] for fault in problem["errors"]} == {"params.scale", "params.colour"}
@@ -196,14 +129,14 @@ def test_every_faulty_field_is_told_to_machines_too(service: Service, photos: Pa
 
 def test_a_job_that_fails_is_no_success(service: Service, receiver: str) -> None:
     ran = service("submit", f"{receiver}/gone.jpg", *ENLARGE, "--wait", "-o", "never.jpg", "--json")
-    assert ran.returncode == 1
+    assert ran.returncode == Code.FAILED
     assert json.loads(ran.stdout)["error"]["class"] == "input"
     assert not (service.cwd / "never.jpg").exists()
 
 
 def test_a_missing_file_is_told_before_anything_is_sent() -> None:
     ran = within("submit", "no-such.jpg", *ENLARGE, "--key", "wp_0123456789", "--url", "http://127.0.0.1:1")
-    assert ran.exit_code == 2
+    assert ran.exit_code == Code.USAGE
     assert "no-such.jpg" in ran.stderr
 
 
@@ -213,7 +146,7 @@ def test_a_missing_file_is_told_before_anything_is_sent() -> None:
 def test_a_wrong_key_is_refused_and_not_repeated(service: Service) -> None:
     wrong = "wp_this-key-was-never-made-0123456789"
     ran = service("keys", "list", key=wrong)
-    assert ran.returncode == 1
+    assert ran.returncode == Code.REFUSED
     assert "WIREPHOTO_KEY" in ran.stderr
     assert wrong not in ran.stdout + ran.stderr
 
@@ -221,14 +154,14 @@ def test_a_wrong_key_is_refused_and_not_repeated(service: Service) -> None:
 def test_an_unreachable_server_is_named(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{closed_port()}"
     ran = wirephoto("endpoints", "list", "--url", url, "--key", "wp_0123456789", cwd=tmp_path)
-    assert ran.returncode == 1
+    assert ran.returncode == Code.UNREACHABLE
     assert url in ran.stderr
     assert "Traceback" not in ran.stderr
 
 
 def test_no_key_is_told_as_such() -> None:
     ran = within("keys", "list")
-    assert ran.exit_code == 2
+    assert ran.exit_code == Code.USAGE
     assert "WIREPHOTO_KEY" in ran.stderr
 
 
@@ -256,7 +189,7 @@ def test_an_endpoint_is_added_listed_and_tested(service: Service, receiver: str)
 def test_a_test_that_the_receiver_refuses_is_no_success(service: Service, receiver: str) -> None:
     endpoint = json.loads(service("endpoints", "add", f"{receiver}/broken", "--json").stdout)
     ran = service("endpoints", "test", endpoint["id"], "--json")
-    assert ran.returncode == 1
+    assert ran.returncode == Code.FAILED
     assert json.loads(ran.stdout)["status"] == 500
 
 
@@ -274,7 +207,7 @@ def test_a_key_is_shown_once_and_worthless_once_revoked(service: Service) -> Non
 
     revoked = service("keys", "revoke", entry["id"])
     assert revoked.returncode == 0, revoked.stderr
-    assert service("keys", "list", key=key).returncode == 1
+    assert service("keys", "list", key=key).returncode == Code.REFUSED
 
 
 # --- serve, check, version -------------------------------------------------------------------------------------------
@@ -282,13 +215,13 @@ def test_a_key_is_shown_once_and_worthless_once_revoked(service: Service) -> Non
 
 def test_a_second_service_on_the_same_data_folder_is_refused_with_2(service: Service) -> None:
     ran = wirephoto("serve", "--sandbox", "--port", "0", "--data-dir", service.data, cwd=service.cwd)
-    assert ran.returncode == 2
+    assert ran.returncode == Code.USAGE
     assert "another Wirephoto is running" in ran.stderr
 
 
 def test_serve_refuses_an_unknown_setting_by_its_name_with_2(tmp_path: Path) -> None:
     ran = wirephoto("serve", cwd=tmp_path, env={"WIREPHOTO_PROT": "8080"})
-    assert ran.returncode == 2
+    assert ran.returncode == Code.USAGE
     assert "WIREPHOTO_PROT" in ran.stderr
 
 
@@ -310,7 +243,7 @@ def test_check_names_an_unknown_setting(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text("prot = 8080\n")
     ran = within("check", "--config", file, env=TOKEN)
-    assert ran.exit_code == 1
+    assert ran.exit_code == Code.FAILED
     assert "PROT" in ran.stdout
 
 
@@ -330,7 +263,7 @@ def test_check_is_fine_with_a_store_that_the_running_service_holds(service: Serv
 def test_check_says_who_holds_a_store_while_nobody_answers(service: Service) -> None:
     settings = {**TOKEN, "WIREPHOTO_PORT": str(closed_port()), "WIREPHOTO_DATA_DIR": str(service.data)}
     ran = within("check", env={**settings, "WIREPHOTO_SECRET_KEY": SECRET_KEY})
-    assert ran.exit_code == 1
+    assert ran.exit_code == Code.FAILED
     assert "FAULT store" in ran.stdout
 
 
@@ -344,10 +277,10 @@ def test_check_finds_a_key_that_is_not_the_stores(tmp_path: Path) -> None:
     right = within("check", env={**settings, "WIREPHOTO_SECRET_KEY": SECRET_KEY})
     assert right.exit_code == 0, right.stdout
     other = within("check", env={**settings, "WIREPHOTO_SECRET_KEY": SECRET_KEY[::-1]})
-    assert other.exit_code == 1
+    assert other.exit_code == Code.FAILED
     assert "FAULT secret key" in other.stdout
     lost = within("check", env=settings)
-    assert lost.exit_code == 1
+    assert lost.exit_code == Code.FAILED
     assert "FAULT secret key" in lost.stdout
 
 
