@@ -20,6 +20,11 @@ def use(server: Server | None) -> None:
     _server = server
 
 
+def in_use() -> Server:
+    assert _server is not None
+    return _server
+
+
 def url_for(data_dir: Path) -> str | None:
     return None if _server is None else _server.url_of_folder(data_dir)
 

@@ -51,6 +51,7 @@ _OUTSIDE = (
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what the driver says when its connection breaks off between two messages
     OSError,
     TimeoutError,
 )
@@ -285,19 +286,29 @@ class Postgres:
         """A connection of the pool. What the outside world breaks meanwhile is raised as StoreUnavailable."""
         assert self._pool is not None, "open it first"
         try:
-            async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
-                try:
-                    yield connection
-                except _OUTSIDE as error:
-                    if not isinstance(error, asyncpg.InsufficientResourcesError):
-                        _drop(connection)
-                    raise
+            connection = await self._pool.acquire(timeout=CONNECT_SECONDS)
+            try:
+                yield connection
+            except _OUTSIDE as error:
+                if not isinstance(error, asyncpg.InsufficientResourcesError):
+                    _drop(connection)
+                raise
+            finally:
+                await self._give_back(connection)
         except asyncpg.InterfaceError as error:
             if isinstance(error, ValueError):
                 raise  # arguments of ours that the server can't take
             raise StoreUnavailable(_told(error)) from None
         except _OUTSIDE as error:
             raise StoreUnavailable(_told(error)) from None
+
+    async def _give_back(self, connection: PoolConnectionProxy[Any]) -> None:
+        assert self._pool is not None, "it came from there"
+        try:
+            await self._pool.release(connection, timeout=CONNECT_SECONDS)
+        except _OUTSIDE:
+            # It broke meanwhile. What the unit came to is not changed by it.
+            _drop(connection)
 
     # --- one service at a time -----------------------------------------------------------------------------------
 
@@ -352,7 +363,7 @@ class Postgres:
 
 def _drop(connection: PoolConnectionProxy[Any]) -> None:
     """Whatever state it is in, it is of no use any more. The pool may know already."""
-    with suppress(asyncpg.InterfaceError):
+    with suppress(asyncpg.InterfaceError, asyncpg.InternalClientError):
         connection.terminate()
 
 
