@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -14,12 +15,12 @@ from handlers.destinations.webhook import Webhook
 from schemas import ids
 from service import accounts
 from service.clock import Clock, SystemClock
-from service.config import Settings
+from service.config import PREFIX, InvalidSettings, Settings
 from service.heart import Heart
 from service.opening import database_of
 from service.pipeline import retry
 from service.pipeline.accept import Accept
-from service.pipeline.core import Core
+from service.pipeline.core import AssetStore, Core
 from service.pipeline.crew import crew, delivery_scan
 from service.pipeline.deliver import Deliver
 from service.pipeline.stage import Sources
@@ -76,6 +77,18 @@ def vault_of(settings: Settings) -> Vault:
     return Vault(key_file(settings.secret_key_file), old)
 
 
+def asset_store(settings: Settings) -> AssetStore:
+    """Where ASSETS_URL says. Raises InvalidSettings."""
+    if settings.assets_folder is not None:
+        return FileStore(settings.assets_folder)
+    try:
+        from service.store.objects import Bucket  # an installation without a bucket needs no library for it
+    except ImportError:
+        raise InvalidSettings(f"{PREFIX}ASSETS_URL: s3:// needs the extra s3: pip install 'wirephoto[s3]'") from None
+    assert settings.assets_url is not None, "without one there is a folder"
+    return Bucket(settings.assets_url, settings.data_dir / "incoming", settings.ca_file)
+
+
 @asynccontextmanager
 async def running(
     settings: Settings,
@@ -116,8 +129,9 @@ async def running(
             node=node,
             vault=vault,
             links=AssetLinks(settings.link_base, vault.link_key, vault.old_link_keys),
-            files=FileStore(settings.data_dir / "assets"),
+            files=asset_store(settings),
             asset_retention_ms=round(settings.asset_retention_days * 24 * retry.HOUR),
+            installation=await database.write(meta.settle, "installation", secrets.token_hex(16)),
         )
         guard = Guard(settings.networks)
         vendors = await accounts.open_all(settings, core.db, clock, stack)

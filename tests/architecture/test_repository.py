@@ -14,7 +14,7 @@ import pytest
 
 from schemas.event import EventType
 from service.accounts import KNOWN
-from service.config import PREFIX, PicWishSettings, Settings, VanceAISettings
+from service.config import PREFIX, SECTIONS, Settings
 from service.web.routes import ROUTES
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +84,7 @@ def test_nothing_names_a_machine_or_a_registry() -> None:
 def test_the_readme_lists_every_setting_and_no_other() -> None:
     table = README.split("## Settings")[1].split("\n## ")[0]
     told = set(re.findall(r"`([A-Z<][A-Z0-9_<>]+)`", table)) - {PREFIX, "HOST:PORT"}
-    fields = {"VANCEAI": set(VanceAISettings.model_fields), "PICWISH": set(PicWishSettings.model_fields)}
+    fields = {vendor.upper(): set(part.model_fields) for vendor, part in SECTIONS.items()}
     known = {name.upper() for name in Settings.model_fields} - set(fields)
     known |= {f"{vendor}__{name.upper()}" for vendor, names in fields.items() for name in names}
     spread = {name.replace("<VENDOR>", vendor) for name in told for vendor in fields}

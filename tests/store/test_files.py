@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from schemas.asset import StoredFile
-from service.store.files import FileStore, Incoming, TooLarge
+from service.store.files import FileStore
+from service.store.incoming import Incoming, TooLarge
 
 pytestmark = pytest.mark.anyio
 
@@ -300,7 +301,7 @@ CONTENT = bytes(range(256)) * 2000
 
 def watch(kill_at, calls):
     def profile(frame, event, function):
-        if event != "c_call" or not frame.f_code.co_filename.endswith(("files.py", "pathlib.py")):
+        if event != "c_call" or not frame.f_code.co_filename.endswith(("files.py", "incoming.py", "pathlib.py")):
             return
         calls.append(function.__name__)
         if len(calls) == kill_at:

@@ -8,7 +8,8 @@ import pytest
 
 from handlers.vendors.contract import Window
 from handlers.vendors.vanceai import PACE
-from service.config import InvalidSettings, Settings, Unconfirmed, load
+from service.config import InvalidSettings, Settings, load
+from service.vendor_settings import Unconfirmed
 
 SHOWN_NEVER = "hunter2"
 A_KEY, B_KEY = "a" * 32, "b" * 32
