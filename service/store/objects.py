@@ -60,6 +60,7 @@ _CLIENT: "ClientConfig" = {
     "timeout": timedelta(minutes=5),
 }
 
+_NO_BUCKET = "there is no such bucket"  # a write finds nothing else missing
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
 # The library's own words hold addresses and may hold key ids: ours are chosen by what they contain.
@@ -131,9 +132,9 @@ class Bucket:
 
     async def claim(self, owner: str) -> str:
         """Mark this prefix as the `owner`'s, unless it is marked already; whose it is."""
-        with _telling("claimed"):
-            with contextlib.suppress(FileNotFoundError):
-                return await self._owner()
+        with _telling("read"), contextlib.suppress(FileNotFoundError):
+            return await self._owner()
+        with _telling("written to", missing=_NO_BUCKET):
             try:
                 await obstore.put_async(self._bucket, OWNER, owner.encode(), mode="create")
             except AlreadyExistsError:
@@ -193,18 +194,15 @@ class Bucket:
         and renews the age that `sweep` judges, which a put on condition would leave old.
         """
         async with self._lock(stored.sha256):
-            with _telling("written to"):
-                try:
-                    await obstore.put_async(
-                        self._bucket,
-                        place_of(stored.sha256),
-                        path,
-                        use_multipart=stored.bytes > _PER_PUT,
-                        chunk_size=_PART,
-                        max_concurrency=_PARTS_AT_ONCE,
-                    )
-                except FileNotFoundError:
-                    raise StoreUnavailable("the bucket can't be written to: there is no such bucket") from None
+            with _telling("written to", missing=_NO_BUCKET):
+                await obstore.put_async(
+                    self._bucket,
+                    place_of(stored.sha256),
+                    path,
+                    use_multipart=stored.bytes > _PER_PUT,
+                    chunk_size=_PART,
+                    max_concurrency=_PARTS_AT_ONCE,
+                )
 
     async def _size(self, sha256: str) -> int:
         with _telling("read"):
@@ -239,10 +237,14 @@ class _Upload(Incoming):
 
 
 @contextlib.contextmanager
-def _telling(done: str) -> Iterator[None]:
-    """The library's errors as StoreUnavailable in words of ours; FileNotFoundError passes."""
+def _telling(done: str, missing: str = "") -> Iterator[None]:
+    """The library's errors as StoreUnavailable in words of ours; FileNotFoundError passes unless `missing` names it."""
     try:
         yield
+    except FileNotFoundError:
+        if missing:
+            raise StoreUnavailable(f"the bucket can't be {done}: {missing}") from None
+        raise
     except BaseError as error:
         raise StoreUnavailable(f"the bucket can't be {done}: {_reason(error)}") from None
 
