@@ -102,6 +102,9 @@ class AssetStore(Protocol):
     async def claim(self, owner: str) -> str:
         """Whose pictures these are: the `owner`'s, unless another was first."""
 
+    async def owner(self) -> str | None:
+        """Whose they are; None where nobody has claimed them."""
+
     async def delete(self, sha256: str) -> None: ...
 
     async def sweep(self, known: Callable[[Sequence[str]], Awaitable[set[str]]], older_than_ms: int, now: int) -> int:

@@ -88,6 +88,11 @@ class FileStore:
         """Mark this folder as the `owner`'s, unless it is marked already; whose it is."""
         return await in_thread(self._claim, owner)
 
+    async def owner(self) -> str | None:
+        """Whose they are; None where nobody has claimed them."""
+        mark = self._root / OWNER
+        return mark.read_text(encoding="ascii") if _size(mark) else None
+
     async def delete(self, sha256: str) -> None:
         """Remove these bytes, whoever may be about to keep them again; no error if they are gone.
 

@@ -132,15 +132,25 @@ class Bucket:
 
     async def claim(self, owner: str) -> str:
         """Mark this prefix as the `owner`'s, unless it is marked already; whose it is."""
-        with _telling("read"), contextlib.suppress(FileNotFoundError):
-            return await self._owner()
+        before = await self.owner()
+        if before is not None:
+            return before
         with _telling("written to", missing=_NO_BUCKET):
             try:
                 await obstore.put_async(self._bucket, OWNER, owner.encode(), mode="create")
             except AlreadyExistsError:
                 # Another was faster, or our own first try had arrived after all.
-                return await self._owner()
+                return await self.owner() or owner
         return owner
+
+    async def owner(self) -> str | None:
+        """Whose they are; None where nobody has claimed them."""
+        try:
+            with _telling("read"):
+                mark = await (await obstore.get_async(self._bucket, OWNER)).bytes_async()
+        except FileNotFoundError:
+            return None
+        return bytes(mark).decode(errors="replace")
 
     async def delete(self, sha256: str) -> None:
         """Remove these bytes, whoever may be about to keep them again; no error if they are gone."""
@@ -207,9 +217,6 @@ class Bucket:
     async def _size(self, sha256: str) -> int:
         with _telling("read"):
             return (await obstore.head_async(self._bucket, place_of(sha256)))["size"]
-
-    async def _owner(self) -> str:
-        return bytes(await (await obstore.get_async(self._bucket, OWNER)).bytes_async()).decode(errors="replace")
 
     def _lock(self, sha256: str) -> asyncio.Lock:
         return self._locks.setdefault(sha256, asyncio.Lock())
