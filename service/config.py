@@ -217,8 +217,8 @@ class Settings(BaseSettings):
 def load(config: Path | None = None, **overrides: Any) -> Settings:
     """Read the settings. Raises InvalidSettings, which names every faulty one at once and shows no value."""
     file = config if config is not None else (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
-    if config is not None and not config.exists():
-        raise InvalidSettings(f"there is no file {config}")
+    if file is not None and not file.is_file():
+        raise InvalidSettings(f"there is no file {file}")
     faults = [f"{name}: {_UNKNOWN}" for name in _unknown_names(os.environ)]
 
     class FromFile(Settings):

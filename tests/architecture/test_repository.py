@@ -89,6 +89,10 @@ def test_the_readme_lists_every_setting_and_no_other() -> None:
     known |= {f"{vendor}__{name.upper()}" for vendor, names in fields.items() for name in names}
     spread = {name.replace("<VENDOR>", vendor) for name in told for vendor in fields}
     assert spread == known
+    for vendor, part in SECTIONS.items():
+        told_default = re.search(rf"^\| `{vendor.upper()}__BASE_URL` \| `([^`]+)` ", table, re.MULTILINE)
+        assert told_default is not None
+        assert told_default[1] == part.model_fields["base_url"].default
 
 
 def test_the_readme_lists_every_operation() -> None:
@@ -124,7 +128,7 @@ def test_the_lock_files_pin_what_the_project_asks_for_with_hashes() -> None:
     names = {re.split(r"[<>=!~\[; ]", entry)[0].lower() for entry in wanted["dependencies"]}
     extras = {
         re.split(r"[<>=!~\[; ]", entry)[0].lower()
-        for extra in ("dev", "speed")
+        for extra in ("dev", "postgres", "s3", "speed")
         for entry in wanted["optional-dependencies"][extra]
     }
     for lock, expected in (("requirements.lock", names), ("requirements-dev.lock", names | extras)):
