@@ -84,7 +84,7 @@ def asset_store(settings: Settings) -> AssetStore:
     try:
         from service.store.objects import Bucket  # an installation without a bucket needs no library for it
     except ImportError:
-        raise InvalidSettings(f"{PREFIX}ASSETS_URL: s3:// needs the extra s3: pip install 'wirephoto[s3]'") from None
+        raise InvalidSettings(f"{PREFIX}ASSETS_URL: s3:// needs the extra s3; install wirephoto[s3]") from None
     assert settings.assets_url is not None, "without one there is a folder"
     return Bucket(settings.assets_url, settings.data_dir / "incoming", settings.ca_file)
 

@@ -27,7 +27,7 @@ Pair = tuple[Client, Sandbox[Any, Any]]
 VENDORS = {"vanceai": (VanceAI, VanceAISandbox, "point"), "picwish": (PicWish, PicWishSandbox, "query")}
 
 
-@pytest.fixture(params=VENDORS.values(), ids=VENDORS)
+@pytest.fixture(params=VENDORS.values(), ids=list(VENDORS))
 async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
     vendor, sandbox, request.node.endpoint = request.param
     async with _pair(vendor(), sandbox()) as it:
