@@ -86,7 +86,10 @@ def asset_store(settings: Settings) -> AssetStore:
     except ImportError:
         raise InvalidSettings(f"{PREFIX}ASSETS_URL: s3:// needs the extra s3; install wirephoto[s3]") from None
     assert settings.assets_url is not None, "without one there is a folder"
-    return Bucket(settings.assets_url, settings.data_dir / "incoming", settings.ca_file)
+    try:
+        return Bucket(settings.assets_url, settings.data_dir / "incoming", settings.ca_file)
+    except ValueError as error:
+        raise InvalidSettings(f"{PREFIX}ASSETS_URL: the bucket can't be used: {error}") from None
 
 
 @asynccontextmanager

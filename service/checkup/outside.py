@@ -80,7 +80,7 @@ async def assets(settings: Settings, installation: str | None) -> Finding:
                 await _keep_and_delete(there)
                 owner = await there.owner()
         except InvalidSettings as error:
-            return fault(about, str(error), "install it, or keep pictures in a folder")
+            return fault(about, str(error), "mend that, or keep pictures in a folder")
         except TimeoutError:
             why = f"no answer within {BUCKET_SECONDS:.0f} seconds; are AWS_ACCESS_KEY_ID and its like set?"
             return fault(about, f"{where}: {why}", mend)

@@ -14,10 +14,11 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 import obstore
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
 # One request a block, so that a slow reader holds no connection open and a broken one costs one block.
 _PER_GET = 4 * 1024 * 1024
 # Above it a file goes in parts, so that no whole one stands in memory.
-_PER_PUT = 16 * 1024 * 1024
-_PART = 8 * 1024 * 1024
+_PER_PUT = 8 * 1024 * 1024
+_PART = 5 * 1024 * 1024  # S3 takes no smaller ones
 _PARTS_AT_ONCE = 4
 
 # Hiccups are overcome here; a bucket that is away for longer is told to the caller, whose clock decides.
@@ -56,9 +57,13 @@ _RETRY: "RetryConfig" = {
 }
 _CLIENT: "ClientConfig" = {
     "connect_timeout": timedelta(seconds=5),
-    "read_timeout": timedelta(seconds=60),
-    "timeout": timedelta(minutes=5),
+    "read_timeout": timedelta(seconds=30),  # of the answer, and of a part on its way: 280 kB a second will do
+    "timeout": timedelta(minutes=2),
 }
+
+# Of their own: a bucket that hangs holds up no file. They end with the process, which waits for them.
+_THREADS = ThreadPoolExecutor(max_workers=16, thread_name_prefix="bucket")
+T = TypeVar("T")
 
 _NO_BUCKET = "there is no such bucket"  # a write finds nothing else missing
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
@@ -68,24 +73,33 @@ _WORDS = (
     ("dns error", "its host's name is not found"),
     ("certificate", "its certificate is not trusted; a private root goes into CA_FILE"),
     ("Connection refused", "the connection is refused"),
-    ("imed out", "it does not answer in time"),
-    ("imeout", "it does not answer in time"),
+    ("kind: Timeout", "it does not answer in time"),
+    ("TimedOut", "it does not answer in time"),
+    ("redirect", "it is in another region; set AWS_REGION"),
     ("BadScheme", "its address is plain http, which needs AWS_ALLOW_HTTP=true"),
 )
 _TRUE = frozenset({"1", "true", "yes", "on", "y"})
 
 
 class Bucket:
-    """The asset store in a bucket. `spool`: a local folder for temp files (0700); `url`: `s3://bucket/prefix`."""
+    """The asset store in a bucket. `spool`: a local folder for temp files (0700); `url`: `s3://bucket/prefix`.
+
+    ValueError, which shows no value, where the environment or `ca_file` can't be used.
+    """
 
     def __init__(self, url: str, spool: Path, ca_file: Path | None = None) -> None:
         client: ClientConfig = {**_CLIENT}
         # With options of our own the library no longer looks for this one in the environment.
         if os.environ.get("AWS_ALLOW_HTTP", "").lower() in _TRUE:
             client["allow_http"] = True
-        if ca_file is not None:
-            client["root_certificate"] = ca_file.read_bytes()
-        self._bucket = S3Store.from_url(url, client_options=client, retry_config=_RETRY)
+        try:
+            if ca_file is not None:
+                client["root_certificate"] = ca_file.read_bytes()
+            self._bucket = S3Store.from_url(url, client_options=client, retry_config=_RETRY)
+        except BaseError:
+            raise ValueError("one of the AWS_… variables holds what is not understood") from None
+        except (OSError, ValueError):
+            raise ValueError("CA_FILE holds no certificates") from None
         self._spool = spool
         # Of one hash at a time: a sweep must not delete what is just being kept anew.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -111,10 +125,8 @@ class Bucket:
         key, size = place_of(sha256), await self._size(sha256) if end is None else end
         at = start
         while at < size:
-            with _telling("read"):
-                got = await obstore.get_async(self._bucket, key, options={"range": (at, min(at + _PER_GET, size))})
-                size = min(size, got.meta["size"])
-                block = memoryview(await got.bytes_async())
+            block, whole = await _asked("read", self._get, key, (at, min(at + _PER_GET, size)))
+            size = min(size, whole)
             at += len(block)
             for first in range(0, len(block), READ_CHUNK):
                 yield bytes(block[first : first + READ_CHUNK])
@@ -135,27 +147,21 @@ class Bucket:
         before = await self.owner()
         if before is not None:
             return before
-        with _telling("written to", missing=_NO_BUCKET):
-            try:
-                await obstore.put_async(self._bucket, OWNER, owner.encode(), mode="create")
-            except AlreadyExistsError:
-                # Another was faster, or our own first try had arrived after all.
-                return await self.owner() or owner
-        return owner
+        await _asked("written to", self._put_first, OWNER, owner.encode(), missing=_NO_BUCKET)
+        # Another may have been faster.
+        return await self.owner() or owner
 
     async def owner(self) -> str | None:
         """Whose they are; None where nobody has claimed them."""
         try:
-            with _telling("read"):
-                mark = await (await obstore.get_async(self._bucket, OWNER)).bytes_async()
+            mark, _ = await _asked("read", self._get, OWNER)
         except FileNotFoundError:
             return None
         return bytes(mark).decode(errors="replace")
 
     async def delete(self, sha256: str) -> None:
         """Remove these bytes, whoever may be about to keep them again; no error if they are gone."""
-        with _telling("deleted from"):
-            await obstore.delete_async(self._bucket, place_of(sha256))
+        await _asked("deleted from", obstore.delete, self._bucket, place_of(sha256))
 
     async def sweep(self, known: Callable[[Sequence[str]], Awaitable[set[str]]], older_than_ms: int, now: int) -> int:
         """Remove what a crash or an expiry left behind; how many files went. The rules are those of the local store.
@@ -167,36 +173,36 @@ class Bucket:
         before = now - older_than_ms
         removed = await in_thread(_remove_older, self._spool, before)
         old: list[str] = []
-        with _telling("listed"):
-            async for entries in obstore.list(self._bucket, chunk_size=1000):
-                names = ((entry["path"].rpartition("/")[2], entry) for entry in entries)
-                old += [
-                    name
-                    for name, entry in names
-                    if is_sha256(name) and entry["path"] == place_of(name) and _ms(entry["last_modified"]) < before
-                ]
-                while len(old) >= SWEEP_BATCH:
-                    removed += await self._remove_unknown(old[:SWEEP_BATCH], known, before)
-                    del old[:SWEEP_BATCH]
+        pages = obstore.list(self._bucket, chunk_size=1000)
+        while (entries := await _asked("listed", next, pages, None)) is not None:
+            names = ((entry["path"].rpartition("/")[2], entry) for entry in entries)
+            old += [
+                name
+                for name, entry in names
+                if is_sha256(name) and entry["path"] == place_of(name) and _ms(entry["last_modified"]) < before
+            ]
+            while len(old) >= SWEEP_BATCH:
+                removed += await self._remove_unknown(old[:SWEEP_BATCH], known, before)
+                del old[:SWEEP_BATCH]
         return removed + await self._remove_unknown(old, known, before)
 
     async def _remove_unknown(
         self, names: Sequence[str], known: Callable[[Sequence[str]], Awaitable[set[str]]], before: int
     ) -> int:
         needed = await known(names) if names else set()
-        return sum([await self._remove(name, before) for name in names if name not in needed])
+        # Shielded: a deletion that has begun keeps its lock to its end.
+        return sum([await asyncio.shield(self._remove(name, before)) for name in names if name not in needed])
 
     async def _remove(self, sha256: str, before: int) -> bool:
         async with self._lock(sha256):
-            with _telling("swept"):
-                try:
-                    # Looked at again: it may have been kept anew since it was listed.
-                    found = await obstore.head_async(self._bucket, place_of(sha256))
-                except FileNotFoundError:
-                    return False
-                if _ms(found["last_modified"]) >= before:
-                    return False
-                await obstore.delete_async(self._bucket, place_of(sha256))
+            try:
+                # Looked at again: it may have been kept anew since it was listed.
+                found = await _asked("read", obstore.head, self._bucket, place_of(sha256))
+            except FileNotFoundError:
+                return False
+            if _ms(found["last_modified"]) >= before:
+                return False
+            await self.delete(sha256)
         return True
 
     async def put(self, path: Path, stored: StoredFile) -> None:
@@ -204,19 +210,27 @@ class Bucket:
         and renews the age that `sweep` judges, which a put on condition would leave old.
         """
         async with self._lock(stored.sha256):
-            with _telling("written to", missing=_NO_BUCKET):
-                await obstore.put_async(
-                    self._bucket,
-                    place_of(stored.sha256),
-                    path,
-                    use_multipart=stored.bytes > _PER_PUT,
-                    chunk_size=_PART,
-                    max_concurrency=_PARTS_AT_ONCE,
-                )
+            await _asked("written to", self._put, place_of(stored.sha256), path, stored.bytes, missing=_NO_BUCKET)
 
     async def _size(self, sha256: str) -> int:
-        with _telling("read"):
-            return (await obstore.head_async(self._bucket, place_of(sha256)))["size"]
+        return (await _asked("read", obstore.head, self._bucket, place_of(sha256)))["size"]
+
+    # In a thread each, as all of the library's calls: its own futures run on threads that may reach for Python after
+    # it has ended, which ends a process that was to end well with an abort.
+
+    def _get(self, key: str, between: tuple[int, int] | None = None) -> tuple[memoryview, int]:
+        """The bytes, of a range or all, and the object's size."""
+        got = obstore.get(self._bucket, key, options=None if between is None else {"range": between})
+        return memoryview(got.bytes()), got.meta["size"]
+
+    def _put(self, key: str, path: Path, size: int) -> None:
+        many = size > _PER_PUT
+        obstore.put(self._bucket, key, path, use_multipart=many, chunk_size=_PART, max_concurrency=_PARTS_AT_ONCE)
+
+    def _put_first(self, key: str, content: bytes) -> None:
+        # Where it exists, another was faster, or our own first try had arrived after all.
+        with contextlib.suppress(AlreadyExistsError):
+            obstore.put(self._bucket, key, content, mode="create")
 
     def _lock(self, sha256: str) -> asyncio.Lock:
         return self._locks.setdefault(sha256, asyncio.Lock())
@@ -243,11 +257,10 @@ class _Upload(Incoming):
         return stored
 
 
-@contextlib.contextmanager
-def _telling(done: str, missing: str = "") -> Iterator[None]:
+async def _asked(done: str, call: Callable[..., T], /, *args: Any, missing: str = "") -> T:
     """The library's errors as StoreUnavailable in words of ours; FileNotFoundError passes unless `missing` names it."""
     try:
-        yield
+        return await asyncio.get_running_loop().run_in_executor(_THREADS, call, *args)
     except FileNotFoundError:
         if missing:
             raise StoreUnavailable(f"the bucket can't be {done}: {missing}") from None

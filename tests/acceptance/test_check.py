@@ -275,6 +275,19 @@ def test_a_bucket_that_is_missing_away_or_refuses_us_is_found(check: Checked, s3
     check.wrong("asset store", "connection is refused", ASSETS_URL=s3.url)
 
 
+def test_an_environment_that_no_bucket_can_be_reached_with_is_found(
+    check: Checked, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots = check.folder / "roots.pem"
+    roots.write_text("no certificate")
+    check.wrong("asset store", "CA_FILE holds no certificates", ASSETS_URL=s3.url, CA_FILE=str(roots))
+    with monkeypatch.context() as environment:
+        environment.setenv("AWS_CHECKSUM_ALGORITHM", "hunter2")
+        check.wrong("asset store", "one of the AWS_… variables", ASSETS_URL=s3.url)
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "")
+    check.wrong("asset store", "needs AWS_ALLOW_HTTP=true", ASSETS_URL=s3.url)
+
+
 def test_a_bucket_of_another_installation_is_found(started: Checked, s3: S3) -> None:
     s3.put("owner")
     started.wrong("asset store", "another installation's pictures", ASSETS_URL=s3.url)

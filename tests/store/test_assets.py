@@ -3,6 +3,8 @@
 import asyncio
 import hashlib
 import os
+import subprocess
+import sys
 import traceback
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
@@ -344,3 +346,31 @@ async def test_a_refusal_is_told_with_its_code_and_without_a_credential(bucket: 
         await bucket.claim("me")
     told = "".join(traceback.format_exception(caught.value))
     assert not any(secret in told for secret in CREDENTIALS.values() if secret != CREDENTIALS["AWS_REGION"])
+
+
+async def test_a_process_ends_well_while_the_bucket_is_being_asked(tmp_path: Path) -> None:
+    # Questions that are still under way, or were given up, when the interpreter ends.
+    code = """
+import asyncio, sys
+from pathlib import Path
+from service.store.objects import Bucket
+
+async def main():
+    bucket = Bucket("s3://bucket", Path(sys.argv[1]))
+    asking = [asyncio.create_task(bucket.owner()) for _ in range(10)]
+    await asyncio.wait(asking, timeout=0.05)
+    for task in asking:
+        task.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+
+asyncio.run(main())
+"""
+    nobody = {**os.environ, **CREDENTIALS, "AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ALLOW_HTTP": "true"}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    here = Path(__file__).parents[2]
+
+    def run(_: int) -> str:
+        ran = subprocess.run(command, cwd=here, env=nobody, capture_output=True, text=True, check=False)
+        return f"{ran.returncode} {ran.stderr}"
+
+    assert await asyncio.gather(*(asyncio.to_thread(run, number) for number in range(3))) == ["0 "] * 3
