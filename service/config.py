@@ -116,7 +116,15 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _database_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and urlsplit(value.get_secret_value()).scheme not in ("postgresql", "postgres"):
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value.get_secret_value())
+            _ = parts.port
+        except ValueError:
+            # The reader's own words would show what it took for the port: often the password.
+            raise ValueError("can't be read; in a password write : / ? # @ as %3A %2F %3F %23 %40") from None
+        if parts.scheme not in ("postgresql", "postgres"):
             raise ValueError("must be postgresql://…; unset, the store is one SQLite file in DATA_DIR")
         return value
 

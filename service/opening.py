@@ -1,12 +1,13 @@
 """Which database the settings name: to work on, or only to look at beside whoever works on it."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import ModuleType
 
 from service.config import InvalidSettings, Settings
 from service.store.database import Database, Reader
 from service.store.sqlite import Sqlite
+from service.store.sqlite import looking as looking_at_file
 
 
 def database_of(settings: Settings) -> Database:
@@ -15,6 +16,23 @@ def database_of(settings: Settings) -> Database:
         return Sqlite(settings.database_file)
     database: Database = _postgres().Postgres(settings.database_url.get_secret_value())
     return database
+
+
+def looking(settings: Settings) -> AbstractAsyncContextManager[Reader]:
+    """One consistent view of that database. Raises InvalidSettings, NotAStore, StoreUnavailable on entering."""
+    if settings.database_url is None:
+        return looking_at_file(settings.database_file)
+    return looking_at_postgres(settings.database_url.get_secret_value())
+
+
+async def off_at(url: str) -> tuple[str, list[str]]:
+    """A PostgreSQL's version, and what is switched off there without which commits can be lost.
+
+    Raises InvalidSettings, StoreUnavailable.
+    """
+    postgres = _postgres()
+    told = await postgres.promises(url)
+    return told["server_version"], [name for name in postgres.DURABLE if told[name] == "off"]
 
 
 @asynccontextmanager

@@ -1,18 +1,17 @@
 """What is to be checked of the store, which is only read, without its lock, and of the key that seals its secrets."""
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.app import vault_of
 from service.checkup.findings import Finding, Level, fault, note, ok
 from service.clock import SystemClock
-from service.config import PREFIX, Settings
+from service.config import PREFIX, InvalidSettings, Settings
 from service.heart import DEAD_AFTER_MS
+from service.opening import looking, off_at
 from service.security.vault import Vault
 from service.store import meta, migrate, nodes
-from service.store.database import Reader
-from service.store.sqlite import looking
+from service.store.database import NotAStore, Reader, StoreUnavailable
 
 _NEW = "will be made at the first start"
 
@@ -31,24 +30,37 @@ class _Facts:
     fingerprints: frozenset[str]
     installation: str | None
     beat_at: int | None
+    kind: str | None
 
 
 async def look(settings: Settings, *, up: bool) -> Held:
     """`up`: a Wirephoto answers at these settings."""
     vault, key = _key(settings)
-    path = settings.database_file
-    if not path.exists():
+    if settings.database_url is None and not settings.database_file.exists():
         return Held([ok("store", _NEW), key])
+    promised: Sequence[Finding] = ()
     try:
-        async with looking(path) as reader:
+        if settings.database_url is not None:
+            promised = [_promises(*await off_at(settings.database_url.get_secret_value()))]
+        async with looking(settings) as reader:
             facts = await _facts(reader)
-    except sqlite3.OperationalError as error:
-        if "no such table" in str(error):
-            return Held([ok("store", "is empty; its tables will be made at the first start"), key])
-        return Held([_unreadable(settings, error), key])
-    except (sqlite3.Error, OSError) as error:
-        return Held([_unreadable(settings, error), key])
-    return Held([_use(facts, up=up), _schema(facts.schema), _fits(vault, facts.fingerprints, key)], facts.installation)
+    except NotAStore:
+        return Held([*promised, ok("store", "is empty; its tables will be made at the first start"), key])
+    except InvalidSettings as error:
+        return Held([fault("store", str(error), f"install it, or unset {PREFIX}DATABASE_URL"), key])
+    except StoreUnavailable as error:
+        return Held([*promised, fault("store", str(error), _mend(settings)), key])
+    found = [_use(facts, up=up), _schema(facts.schema), _fits(vault, facts.fingerprints, key)]
+    return Held([*promised, *found], facts.installation)
+
+
+def _promises(version: str, off: Sequence[str]) -> Finding:
+    """Whether what a server of databases calls committed outlives a power cut."""
+    about, says = "database server", f"PostgreSQL {version}"
+    if off:
+        says = f"{says} with {' and '.join(off)} off: a power cut may lose what was acknowledged"
+        return fault(about, says, "switch it on at the server, or in the pooler before it")
+    return ok(about, f"{says}; what it commits is durable")
 
 
 async def _facts(reader: Reader) -> _Facts:
@@ -57,17 +69,22 @@ async def _facts(reader: Reader) -> _Facts:
         frozenset((await meta.get(reader, "key_fingerprint") or "").split()),
         await meta.get(reader, "installation"),
         await nodes.last_beat(reader),
+        await meta.get(reader, "kind"),
     )
 
 
-def _unreadable(settings: Settings, error: Exception) -> Finding:
-    mend = f"look at {settings.database_file}: its owner, its disk; or put a backup in its place"
-    return fault("store", f"can't be read: {error}", mend)
+def _mend(settings: Settings) -> str:
+    if settings.database_url is not None:
+        return f"look at {PREFIX}DATABASE_URL (user, password, host, name), and at the server"
+    return f"look at {settings.database_file}: its owner, its disk; or put a backup in its place"
 
 
 def _use(facts: _Facts, *, up: bool) -> Finding:
     """Whose heart beats in it: a process that ended well has said so, one that was killed is soon silent."""
     beats = facts.beat_at is not None and facts.beat_at > SystemClock().now() - DEAD_AFTER_MS
+    if not beats and facts.kind == "sandbox":
+        mend = f"choose another {PREFIX}DATA_DIR or {PREFIX}DATABASE_URL for real vendors"
+        return note("store", "holds jobs of the sandboxes: only serve --sandbox takes it", mend)
     if not beats:
         return ok("store", "can be read; no process works on it")
     if up:

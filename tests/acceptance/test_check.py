@@ -1,26 +1,25 @@
 """`wirephoto check`: every fault that it can find, found through the command, with how it is mended and no secret."""
 
-import asyncio
-import json
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
-from service.app import running
 from service.checkup.findings import Level
 from service.checkup.machine import space
-from service.config import Settings
+from tests.acceptance.checked import Checked, checked
 from tests.acceptance.command_line import SECRET_KEY, Service, closed_port, environment, serving, within
 from tests.acceptance.neighbours import Neighbour, neighbour, vendors
-from tests.s3 import CREDENTIALS, S3, s3_server
+from tests.s3 import S3, s3_server
 
-SECRETS = (SECRET_KEY, CREDENTIALS["AWS_SECRET_ACCESS_KEY"], "hunter2")
+
+@pytest.fixture(autouse=True)
+def everywhere() -> str:
+    """On a server of databases: `test_check_postgres.py`."""
+    return "sqlite"
 
 
 @pytest.fixture(scope="module")
@@ -29,58 +28,9 @@ def vendor_settings() -> Iterator[dict[str, str]]:
         yield settings
 
 
-@dataclass
-class Checked:
-    """An installation of its own, nothing of which is running; `wrong` and `fine` check it."""
-
-    folder: Path
-    settings: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def data(self) -> Path:
-        return self.folder / "data"
-
-    def __call__(self, **changes: str) -> tuple[int, Mapping[str, Mapping[str, str]], str]:
-        given = {f"WIREPHOTO_{name}": value for name, value in changes.items()}
-        ran = within("check", "--json", env={**self.settings, **given})
-        told = json.loads(ran.stdout)
-        for secret in (*SECRETS, *(value for name, value in given.items() if "KEY" in name or "TOKEN" in name)):
-            assert secret not in ran.output
-        for finding in told["findings"]:
-            assert finding["level"] != Level.FAULT or finding["mend"], finding
-        assert told["fine"] == (ran.exit_code == 0)
-        return ran.exit_code, {finding["about"]: finding for finding in told["findings"]}, ran.stdout
-
-    def wrong(self, about: str, says: str, **changes: str) -> None:
-        """It is unfit to run, and this is why."""
-        code, findings, _ = self(**changes)
-        assert (code, findings[about]["level"]) == (1, Level.FAULT), findings
-        assert says in findings[about]["says"]
-
-    def fit(self, about: str, says: str, level: Level = Level.OK, **changes: str) -> None:
-        """It is fit to run, and this is said beside it."""
-        code, findings, told = self(**changes)
-        assert code == 0, told
-        assert findings[about]["level"] == level, findings
-        assert says in findings[about]["says"]
-
-    def start_once(self) -> None:
-        async def start() -> None:
-            async with running(Settings(data_dir=self.data, secret_key=SecretStr(SECRET_KEY))):
-                pass
-
-        asyncio.run(start())
-
-    def change(self, sql: str) -> None:
-        with sqlite3.connect(self.data / "wirephoto.sqlite3") as connection:
-            connection.execute(sql)
-        connection.close()
-
-
 @pytest.fixture
 def check(tmp_path: Path, vendor_settings: dict[str, str]) -> Checked:
-    own = {"PORT": str(closed_port()), "DATA_DIR": str(tmp_path / "data"), "SECRET_KEY": SECRET_KEY}
-    return Checked(tmp_path, {**vendor_settings, **{f"WIREPHOTO_{name}": value for name, value in own.items()}})
+    return checked(tmp_path, vendor_settings)
 
 
 @pytest.fixture
