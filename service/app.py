@@ -15,12 +15,12 @@ from handlers.destinations.webhook import Webhook
 from schemas import ids
 from service import accounts
 from service.clock import Clock, SystemClock
-from service.config import PREFIX, InvalidSettings, Settings
+from service.config import Settings
 from service.heart import Heart
-from service.opening import database_of
+from service.opening import asset_store, database_of
 from service.pipeline import retry
 from service.pipeline.accept import Accept
-from service.pipeline.core import AssetStore, Core
+from service.pipeline.core import Core
 from service.pipeline.crew import crew, delivery_scan
 from service.pipeline.deliver import Deliver
 from service.pipeline.stage import Sources
@@ -33,7 +33,6 @@ from service.security.vault import Vault, WrongKey, key_file
 from service.store import keys, meta, nodes, projects, submissions
 from service.store.backfill import backfill
 from service.store.database import Database, StoreUnavailable, Tx
-from service.store.files import FileStore
 from service.store.migrate import migrate
 from service.web.projects import add_project
 from service.web.routes import http_exception, starlette_routes
@@ -75,21 +74,6 @@ def vault_of(settings: Settings) -> Vault:
     if settings.secret_key is not None:
         return Vault(settings.secret_key.get_secret_value(), old)
     return Vault(key_file(settings.secret_key_file), old)
-
-
-def asset_store(settings: Settings) -> AssetStore:
-    """Where ASSETS_URL says. Raises InvalidSettings."""
-    if settings.assets_folder is not None:
-        return FileStore(settings.assets_folder)
-    try:
-        from service.store.objects import Bucket  # an installation without a bucket needs no library for it
-    except ImportError:
-        raise InvalidSettings(f"{PREFIX}ASSETS_URL: s3:// needs the extra s3; install wirephoto[s3]") from None
-    assert settings.assets_url is not None, "without one there is a folder"
-    try:
-        return Bucket(settings.assets_url, settings.data_dir / "incoming", settings.ca_file)
-    except ValueError as error:
-        raise InvalidSettings(f"{PREFIX}ASSETS_URL: the bucket can't be used: {error}") from None
 
 
 @asynccontextmanager

@@ -1,11 +1,13 @@
-"""Which database the settings name: to work on, or only to look at beside whoever works on it."""
+"""Which stores the settings name: the database, to work on or to look at beside whoever does, and the pictures'."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import ModuleType
 
-from service.config import InvalidSettings, Settings
+from service.config import PREFIX, InvalidSettings, Settings
+from service.pipeline.core import AssetStore
 from service.store.database import Database, Reader
+from service.store.files import FileStore
 from service.store.sqlite import Sqlite
 from service.store.sqlite import looking as looking_at_file
 
@@ -50,3 +52,18 @@ def _postgres() -> ModuleType:
             "WIREPHOTO_DATABASE_URL: PostgreSQL needs the extra `postgres`: pip install 'wirephoto[postgres]'"
         ) from None
     return postgres
+
+
+def asset_store(settings: Settings) -> AssetStore:
+    """Where ASSETS_URL says. Raises InvalidSettings."""
+    if settings.assets_folder is not None:
+        return FileStore(settings.assets_folder)
+    try:
+        from service.store.objects import Bucket  # an installation without a bucket needs no library for it
+    except ImportError:
+        raise InvalidSettings(f"{PREFIX}ASSETS_URL: s3:// needs the extra s3; install wirephoto[s3]") from None
+    assert settings.assets_url is not None, "without one there is a folder"
+    try:
+        return Bucket(settings.assets_url, settings.data_dir / "incoming", settings.ca_file)
+    except ValueError as error:
+        raise InvalidSettings(f"{PREFIX}ASSETS_URL: the bucket can't be used: {error}") from None

@@ -6,11 +6,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.app import asset_store
 from service.checkup.findings import Finding, fault, note, ok
 from service.checkup.folders import unusable
 from service.client import Client, ProblemAnswer, Unreachable
 from service.config import PREFIX, InvalidSettings, Settings
+from service.opening import asset_store
 from service.pipeline.core import AssetStore
 from service.store.database import StoreUnavailable
 

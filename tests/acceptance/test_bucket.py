@@ -15,6 +15,7 @@ from structlog.testing import LogCapture
 from handlers.sandbox.picwish import PicWishSandbox
 from handlers.sandbox.picwish import PicWishSettings as PicWishPlay
 from service.store.files import OWNER
+from tests.acceptance.command_line import ONE_DATABASE, within
 from tests.acceptance.helpers import CUTOUT, ENLARGE, asked, begun, done, fast_stand, only_end, pictures, play, reached
 from tests.acceptance.made import picture, upload
 from tests.clock import ManualClock
@@ -212,3 +213,26 @@ async def test_another_installations_pictures_are_never_swept(tmp_path: Path, s3
             async with stand(tmp_path / "two", assets_url=s3.url):
                 await heard(refused)
     assert held(s3) == {asset["sha256"]}
+
+
+@ONE_DATABASE
+async def test_a_backup_takes_the_pictures_from_the_bucket_and_a_restore_brings_them_where_they_belong(
+    tmp_path: Path, s3: S3
+) -> None:
+    async with stand(tmp_path / "one", assets_url=s3.url) as it:
+        asset = await upload(it, picture())
+    place = f"{asset['sha256'][:2]}/{asset['sha256']}"
+
+    async def run(*command: str, data: str, **settings: str) -> None:
+        given = {"DATA_DIR": str(tmp_path / data), **settings}
+        env = {f"WIREPHOTO_{name}": value for name, value in given.items()}
+        ran = await asyncio.to_thread(within, *command, env=env)
+        assert ran.exit_code == 0, ran.output
+
+    archive = str(tmp_path / "monday.tar")
+    await run("backup", archive, data="one", ASSETS_URL=s3.url)
+    await run("restore", archive, data="two")
+    assert (tmp_path / "two" / "assets" / place).read_bytes() == picture()
+    s3.empty()
+    await run("restore", archive, data="three", ASSETS_URL=s3.url)
+    assert s3.keys() == {place}

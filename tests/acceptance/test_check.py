@@ -11,15 +11,12 @@ import pytest
 from service.checkup.findings import Level
 from service.checkup.machine import space
 from tests.acceptance.checked import Checked, checked
-from tests.acceptance.command_line import SECRET_KEY, Service, closed_port, environment, serving, within
+from tests.acceptance.command_line import ONE_DATABASE, SECRET_KEY, Service, closed_port, environment, serving, within
 from tests.acceptance.neighbours import Neighbour, neighbour, vendors
 from tests.s3 import S3, s3_server
 
-
-@pytest.fixture(autouse=True)
-def everywhere() -> str:
-    """On a server of databases: `test_check_postgres.py`."""
-    return "sqlite"
+# On a server of databases: `test_check_postgres.py`.
+pytestmark = ONE_DATABASE
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ from pydantic import SecretStr
 
 from service.checkup.findings import Level
 from tests.acceptance.checked import Checked, checked
-from tests.acceptance.command_line import SECRET_KEY, environment
+from tests.acceptance.command_line import ONE_DATABASE, SECRET_KEY, environment
 from tests.acceptance.neighbours import vendors
 from tests.harness import stand
 from tests.postgres import Server, server
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, ONE_DATABASE]  # they name theirs themselves
 
 NEVER_SHOWN = "hunter2"
 
@@ -33,12 +33,6 @@ def careful() -> Iterator[Server]:
     """A server as it comes: the tests' common one has its safeguards off, to be quick."""
     with server(fast=False) as it:
         yield it
-
-
-@pytest.fixture(autouse=True)
-def everywhere() -> str:
-    """These tests name their database themselves."""
-    return "named"
 
 
 async def beside(look: Callable[..., None], *expected: str, **changes: str) -> None:
