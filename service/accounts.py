@@ -4,13 +4,13 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from pydantic import SecretStr
+import structlog
 
 from handlers.http import Http, origin
 from handlers.vendors import picwish, vanceai
 from handlers.vendors.contract import Account, Pace, Vendor
 from service.clock import Clock
-from service.config import Settings, VendorSettings
+from service.config import SECTIONS, Settings, section
 from service.pacing.plan import PollPlan
 from service.pacing.turns import Turns
 from service.pacing.windows import Windows
@@ -18,25 +18,28 @@ from service.security.egress import Guard
 from service.store.database import Database
 from service.vendors import Contracted, Vendors
 
+log = structlog.get_logger()
+
 
 @dataclass(frozen=True)
 class Known:
-    """One row per vendor: how to make it, at which pace, and which setting is its credential."""
+    """One row per vendor that this version can work with: how to make it, and at which pace."""
 
     name: str
     make: Callable[[Pace], Vendor]
     pace: Pace
-    credential: str
-
-    def settings(self, settings: Settings) -> VendorSettings:
-        own: VendorSettings = getattr(settings, self.name)
-        return own
 
 
 KNOWN = (
-    Known("vanceai", vanceai.VanceAI, vanceai.PACE, "api_token"),
-    Known("picwish", picwish.PicWish, picwish.PACE, "api_key"),
+    Known("vanceai", vanceai.VanceAI, vanceai.PACE),
+    Known("picwish", picwish.PicWish, picwish.PACE),
 )
+
+
+def without_handler(settings: Settings) -> list[str]:
+    """Vendors with an account in the settings, and nobody here to use it."""
+    able = {known.name for known in KNOWN}
+    return [name for name in SECTIONS if name not in able and section(settings, name).secrets()]
 
 
 def http(stack: AsyncExitStack, settings: Settings, guard: Guard | None, trusted: frozenset[str] = frozenset()) -> Http:
@@ -57,11 +60,11 @@ async def open_all(settings: Settings, db: Database, clock: Clock, stack: AsyncE
     """Every vendor has its place in the catalogue; those with a credential get an account."""
     vendors, contracted = [], []
     for known in KNOWN:
-        own = known.settings(settings)
+        own = section(settings, known.name)
         vendor = known.make(own.paced(known.pace))
         vendors.append(vendor)
-        secret: SecretStr | None = getattr(own, known.credential)
-        if secret is None:
+        secrets = own.secrets()
+        if not secrets:
             continue
         turns = Turns(db, clock, known.name, Windows(vendor.pace.windows))
         await turns.load()
@@ -72,7 +75,9 @@ async def open_all(settings: Settings, db: Database, clock: Clock, stack: AsyncE
             # Links that the vendor gives: public addresses, and the vendor's own host.
             public_http=http(stack, settings, Guard(()), frozenset({origin(own.base_url)})),
             turn=turns,
-            secrets={known.credential: secret.get_secret_value()},
+            secrets=secrets,
         )
         contracted.append(Contracted(vendor, account, PollPlan(vendor.pace), turns, own.unconfirmed))
+    for name in without_handler(settings):
+        log.warning("vendor.no_handler", vendor=name, says="it has credentials, but this version can't work with it")
     return Vendors(vendors, contracted)

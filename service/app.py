@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from service import accounts
 from service.clock import Clock, SystemClock
 from service.config import Settings
 from service.heart import Heart
-from service.opening import database_of
+from service.opening import asset_store, database_of
 from service.pipeline import retry
 from service.pipeline.accept import Accept
 from service.pipeline.core import Core
@@ -32,7 +33,6 @@ from service.security.vault import Vault, WrongKey, key_file
 from service.store import keys, meta, nodes, projects, submissions
 from service.store.backfill import backfill
 from service.store.database import Database, StoreUnavailable, Tx
-from service.store.files import FileStore
 from service.store.migrate import migrate
 from service.web.projects import add_project
 from service.web.routes import http_exception, starlette_routes
@@ -116,8 +116,9 @@ async def running(
             node=node,
             vault=vault,
             links=AssetLinks(settings.link_base, vault.link_key, vault.old_link_keys),
-            files=FileStore(settings.data_dir / "assets"),
+            files=asset_store(settings),
             asset_retention_ms=round(settings.asset_retention_days * 24 * retry.HOUR),
+            installation=await database.write(meta.settle, "installation", secrets.token_hex(16)),
         )
         guard = Guard(settings.networks)
         vendors = await accounts.open_all(settings, core.db, clock, stack)

@@ -24,10 +24,11 @@ from typing import Any, BinaryIO
 from schemas.asset import StoredFile
 from schemas.event import rfc3339
 from service.config import Settings
-from service.opening import looking_at_postgres
+from service.opening import asset_store, looking_at_postgres
+from service.pipeline.core import AssetStore
 from service.store import assets, copying, meta, sqlite
 from service.store.database import NotAStore, Reader
-from service.store.files import FileStore, fsync_folder
+from service.store.files import fsync_folder
 from service.store.migrate import MigrationError, migrate, migrations, newest
 from service.store.sqlite import Sqlite
 
@@ -150,7 +151,7 @@ async def _fill(tar: tarfile.TarFile, settings: Settings, database: Path, now: i
         told(Progress("pictures" if manifest.database_sha256 else "database", done, total))
 
     manifest.database_sha256 = _add(tar, database, DATABASE, now, taken)
-    store = FileStore(settings.data_dir / ASSETS)
+    store = asset_store(settings)
     for file in wanted:
         await asyncio.sleep(0)  # a Ctrl-C comes in here, and nowhere else
         await _add_asset(tar, store, file, manifest, now, taken)
@@ -181,7 +182,7 @@ async def _files(reader: Reader, now: int) -> AsyncIterator[StoredFile]:
 
 async def _add_asset(
     tar: tarfile.TarFile,
-    store: FileStore,
+    store: AssetStore,
     file: StoredFile,
     manifest: Manifest,
     now: int,
@@ -191,7 +192,8 @@ async def _add_asset(
         manifest.missing.append(file.sha256)
         return
     try:
-        digest = _add(tar, store.path(file.sha256), asset_name(file.sha256), now, taken)
+        async with store.local(file) as path:
+            digest = _add(tar, path, asset_name(file.sha256), now, taken)
     except FileNotFoundError:
         # Swept between the look and the opening; nothing of it was written.
         manifest.missing.append(file.sha256)

@@ -5,15 +5,13 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import replace
-from enum import StrEnum
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -23,18 +21,18 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from handlers.vendors.contract import Pace, Window
+from service.vendor_settings import (
+    AILabToolsSettings,
+    PerfectCorpSettings,
+    PicWishSettings,
+    VanceAISettings,
+    VendorSettings,
+)
 
 PREFIX = "WIREPHOTO_"
 SHORTEST_SECRET_KEY = 32
 DEFAULT_FILE = Path("wirephoto.toml")
-
-
-class Unconfirmed(StrEnum):
-    """What to do when nobody knows whether a paid call was taken in, at a vendor where a second one may cost again."""
-
-    RESUBMIT = "resubmit"  # at most once, and `billing.possible_duplicate` says so
-    FAIL = "fail"
+_BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,62}")
 
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -57,64 +55,6 @@ class InvalidSettings(Exception):
     """The settings can't be used; one line a fault, each with the setting's name, none with its value."""
 
 
-class Limit(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    scope: Literal["ip", "account"] = "account"
-    requests: int = Field(ge=1)
-    seconds: float = Field(gt=0)
-
-
-class VendorSettings(BaseModel):
-    """What every vendor has; what is unset stays as the vendor's document says."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    base_url: str
-    limits: list[Limit] | None = None
-    poll_seconds: float | None = Field(None, gt=0)
-    max_concurrent: int | None = Field(None, ge=1)
-    deadline_seconds: float | None = Field(None, gt=0)
-    call_seconds: float | None = Field(None, gt=0)  # how long the paid call, with its upload, may take
-    unconfirmed: Unconfirmed = Unconfirmed.RESUBMIT
-
-    @field_validator("base_url")
-    @classmethod
-    def _url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("must be an http or https URL")
-        return value.rstrip("/")
-
-    def paced(self, pace: Pace) -> Pace:
-        """The vendor's documented pace with these settings laid over it."""
-        changes: dict[str, Any] = {
-            "interval": self.poll_seconds,
-            "first_poll": self.poll_seconds,
-            "max_concurrent": self.max_concurrent,
-            "deadline": self.deadline_seconds,
-            "call": self.call_seconds,
-        }
-        if self.limits is not None:
-            changes["windows"] = tuple(Window(entry.scope, entry.requests, entry.seconds) for entry in self.limits)
-        return replace(pace, **{name: value for name, value in changes.items() if value is not None})
-
-
-class VanceAISettings(VendorSettings):
-    base_url: str = "https://api-service.vanceai.com/web_api/v1"
-    api_token: SecretStr | None = None
-    watchdog_seconds: float | None = Field(None, gt=0)
-
-    def paced(self, pace: Pace) -> Pace:
-        paced = super().paced(pace)
-        return paced if self.watchdog_seconds is None else replace(paced, watchdog=self.watchdog_seconds)
-
-
-class PicWishSettings(VendorSettings):
-    base_url: str = "https://techhk.aoscdn.com"
-    api_key: SecretStr | None = None
-
-
 class Settings(BaseSettings):
     """Every setting, by the names of the documentation in lower case."""
 
@@ -127,6 +67,7 @@ class Settings(BaseSettings):
     public_url: str | None = None
     data_dir: Path = Path("wirephoto-data")
     database_url: SecretStr | None = None  # it may hold a password
+    assets_url: str | None = None
     secret_key: SecretStr | None = None
     secret_keys_old: Listed[SecretStr] = Field(default_factory=list)
     api_key: SecretStr | None = None
@@ -140,7 +81,10 @@ class Settings(BaseSettings):
     source_deadline_seconds: float = Field(60, gt=0)
     retry_schedule: Annotated[Listed[Annotated[float, Field(gt=0)]], Field(min_length=1, max_length=50)] | None = None
     log_format: Literal["auto", "json", "console"] = "auto"
+    # One section a vendor; SECTIONS below finds them by their type.
     vanceai: VanceAISettings = VanceAISettings()
+    perfectcorp: PerfectCorpSettings = PerfectCorpSettings()
+    ailabtools: AILabToolsSettings = AILabToolsSettings()
     picwish: PicWishSettings = PicWishSettings()
 
     @field_validator("allow_networks", "allow_source_networks")
@@ -172,9 +116,31 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _database_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and urlsplit(value.get_secret_value()).scheme not in ("postgresql", "postgres"):
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value.get_secret_value())
+            _ = parts.port
+        except ValueError:
+            # The reader's own words would show what it took for the port: often the password.
+            raise ValueError("can't be read; in a password write : / ? # @ as %3A %2F %3F %23 %40") from None
+        if parts.scheme not in ("postgresql", "postgres"):
             raise ValueError("must be postgresql://…; unset, the store is one SQLite file in DATA_DIR")
         return value
+
+    @field_validator("assets_url")
+    @classmethod
+    def _assets_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError("holds more than a place; credentials belong into AWS_ACCESS_KEY_ID and its like")
+        if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
+            return value
+        if parts.scheme == "s3" and _BUCKET.fullmatch(parts.netloc):
+            return value.rstrip("/")
+        raise ValueError("must be file:///an/absolute/path or s3://bucket/prefix")
 
     @field_validator("public_url")
     @classmethod
@@ -213,6 +179,14 @@ class Settings(BaseSettings):
         return self.data_dir / "wirephoto.sqlite3"
 
     @property
+    def assets_folder(self) -> Path | None:
+        """The folder of the pictures; None where a bucket holds them."""
+        if self.assets_url is None:
+            return self.data_dir / "assets"
+        parts = urlsplit(self.assets_url)
+        return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+    @property
     def secret_key_file(self) -> Path:
         """Where the key lies that is made at the first start; unused where SECRET_KEY is set."""
         return self.data_dir / "secret.key"
@@ -249,30 +223,38 @@ class Settings(BaseSettings):
 
 
 def load(config: Path | None = None, **overrides: Any) -> Settings:
-    """Read the settings. Raises InvalidSettings, which names every faulty one and shows no value."""
+    """Read the settings. Raises InvalidSettings, which names every faulty one at once and shows no value."""
     file = config if config is not None else (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
-    if config is not None and not config.exists():
-        raise InvalidSettings(f"there is no file {config}")
-    unknown = _unknown_names(os.environ)
-    if unknown:
-        raise InvalidSettings("\n".join(f"{name}: unknown setting" for name in unknown))
+    if file is not None and not file.is_file():
+        raise InvalidSettings(f"there is no file {file}")
+    faults = [f"{name}: {_UNKNOWN}" for name in _unknown_names(os.environ)]
 
     class FromFile(Settings):
         model_config = SettingsConfigDict(toml_file=file)
 
     try:
-        return FromFile(**overrides)
+        settings = FromFile(**overrides)
     except ValidationError as error:
-        lines = [
-            f"{_name(fault['loc'])}: {reason_of(fault['type'], fault['msg'], unknown='unknown setting')}"
-            for fault in error.errors(include_input=False)
-        ]
-        raise InvalidSettings("\n".join(lines)) from None
+        faults += _told(error)
     except SettingsError:
         # A whole vendor given as one variable; the text would show its value.
-        raise InvalidSettings(f"{PREFIX}<VENDOR>: must be a JSON object; better set each part alone") from None
+        faults.append(f"{PREFIX}<VENDOR>: must be a JSON object; better set each part alone")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidSettings(f"{file} is not TOML: {_where(error)}") from None
+        faults.append(f"{file} is not TOML: {_where(error)}")
+    except OSError as error:
+        faults.append(f"{file} can't be read: {error.strerror}")
+    if faults:
+        # The same unknown name may stand in both places.
+        raise InvalidSettings("\n".join(dict.fromkeys(faults)))
+    return settings
+
+
+_UNKNOWN = "unknown setting"
+
+
+def _told(error: ValidationError) -> Iterator[str]:
+    for fault in error.errors(include_input=False):
+        yield f"{_name(fault['loc'])}: {reason_of(fault['type'], fault['msg'], unknown=_UNKNOWN)}"
 
 
 _REASONS = {
@@ -305,9 +287,22 @@ def _name(location: tuple[int | str, ...]) -> str:
 CLIENT_NAMES = frozenset({"WIREPHOTO_URL", "WIREPHOTO_KEY"})
 
 
+# Which vendors have a section: the one table for the environment's names, the README and the accounts.
+SECTIONS: Mapping[str, type[VendorSettings]] = {
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, VendorSettings)
+}
+
+
+def section(settings: Settings, vendor: str) -> VendorSettings:
+    own: VendorSettings = getattr(settings, vendor)
+    return own
+
+
 def _unknown_names(environment: Mapping[str, str]) -> list[str]:
     """Prefixed names that no setting has: pydantic-settings would pass over a typo in silence."""
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | CLIENT_NAMES
-    for name, part in (("VANCEAI", VanceAISettings), ("PICWISH", PicWishSettings)):
-        known |= {f"{PREFIX}{name}__{inner.upper()}" for inner in part.model_fields}
-    return sorted(name for name in environment if name.startswith(PREFIX) and name.upper() not in known)
+    for vendor, part in SECTIONS.items():
+        known |= {f"{PREFIX}{vendor.upper()}__{name.upper()}" for name in part.model_fields}
+    return sorted(name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known)

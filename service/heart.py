@@ -59,13 +59,20 @@ class Heart:
         core = self._core
         while True:
             try:
-                swept = await core.files.sweep(self._known, STRAY_AFTER_MS, core.clock.now())
+                await self._sweep_once()
             except (OSError, StoreUnavailable) as error:
                 log.warning("assets.not_swept", error=str(error))
-            else:
-                if swept:
-                    log.info("assets.swept", files=swept)
             await core.clock.sleep(SWEEP_SECONDS)
+
+    async def _sweep_once(self) -> None:
+        core = self._core
+        if await core.files.claim(core.installation) != core.installation:
+            # All of another's pictures are strays to us.
+            log.error("assets.not_ours", says="ASSETS_URL is another installation's: nothing there is swept")
+            return
+        swept = await core.files.sweep(self._known, STRAY_AFTER_MS, core.clock.now())
+        if swept:
+            log.info("assets.swept", files=swept)
 
     async def _known(self, hashes: Sequence[str]) -> set[str]:
         return await self._core.db.read(assets.known, hashes, self._core.clock.now())

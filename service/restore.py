@@ -26,11 +26,11 @@ from pydantic import TypeAdapter
 from service.app import vault_of
 from service.backup import ASSETS, DATABASE, FORMAT, MANIFEST, Manifest, Progress, Told
 from service.config import Settings
-from service.opening import database_of
+from service.opening import asset_store, database_of
+from service.pipeline.core import AssetStore
 from service.store import copying, sqlite
 from service.store.copying import Table
 from service.store.database import Database, Reader, Tx
-from service.store.files import FileStore
 from service.store.migrate import MigrationError, migrate, migrations, newest
 from service.store.sqlite import Sqlite
 
@@ -74,7 +74,7 @@ async def restore(settings: Settings, file: Path, now: int, told: Told) -> Resto
         db = await _open(settings, now)
         try:
             await db.read(_must_be_empty, of)
-            store = FileStore(settings.data_dir / ASSETS)
+            store = asset_store(settings)
             manifest = await _take_rest(tar, members, store, lambda: told(Progress("pictures", tar.offset, total)))
             if manifest.database_sha256 != digest:
                 raise BadBackup("its database is not the one that its manifest tells of")
@@ -184,7 +184,7 @@ async def _check(database: Path) -> None:
 
 
 async def _take_rest(
-    tar: tarfile.TarFile, members: Iterator[tarfile.TarInfo], store: FileStore, told: Callable[[], None]
+    tar: tarfile.TarFile, members: Iterator[tarfile.TarInfo], store: AssetStore, told: Callable[[], None]
 ) -> Manifest:
     """Pictures into the asset store, each checked by its name; then the manifest, which must agree."""
     bad: set[str] = set()

@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
@@ -13,7 +14,11 @@ from pydantic import SecretStr
 
 from service import log as log_module
 from service.app import Wirephoto, running
-from service.config import Settings
+from service.config import SECTIONS, Settings, section
+from service.vendor_settings import VendorSettings
+
+if TYPE_CHECKING:
+    from service.sandboxes import SandboxVendor
 
 log = structlog.get_logger()
 
@@ -98,19 +103,21 @@ async def with_sandboxes(settings: Settings, stack: AsyncExitStack) -> Settings:
     sandboxes = Sandboxes()
     await sandboxes.start()
     stack.push_async_callback(sandboxes.stop)
-    vance, pic = sandboxes.vendors["vanceai"], sandboxes.vendors["picwish"]
     loopback = ["127.0.0.0/8", "::1/128"]
     return settings.model_copy(
         update={
             "public_url": settings.link_base,
             "allow_networks": [*settings.allow_networks, *loopback],
             "allow_source_networks": [*settings.allow_source_networks, *loopback],
-            "vanceai": settings.vanceai.model_copy(
-                update={"base_url": vance.base_url, "api_token": SecretStr(vance.key)}
-            ),
-            "picwish": settings.picwish.model_copy(update={"base_url": pic.base_url, "api_key": SecretStr(pic.key)}),
+            **{name: _played(settings, name, vendor) for name, vendor in sandboxes.vendors.items()},
         }
     )
+
+
+def _played(settings: Settings, name: str, vendor: "SandboxVendor") -> VendorSettings:
+    """The vendor's own settings, with its stand-in in its place."""
+    key = dict.fromkeys(SECTIONS[name].CREDENTIALS, SecretStr(vendor.key))
+    return section(settings, name).model_copy(update={"base_url": vendor.base_url, **key})
 
 
 def _show_key(key: str) -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from handlers.vendors.contract import Account, Vendor, VendorError
 from schemas.catalogue import Operation
 from schemas.job import Job
-from service.config import Unconfirmed
 from service.pacing.health import Call, Health
 from service.pacing.plan import PollPlan
 from service.pacing.turns import Turns
+from service.vendor_settings import Unconfirmed
 
 
 @dataclass(frozen=True)

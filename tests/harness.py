@@ -19,9 +19,10 @@ from handlers.sandbox.vanceai import VanceAISandbox
 from handlers.sandbox.vanceai import VanceAISettings as VanceAIPlay
 from service.app import Wirephoto, running
 from service.clock import Clock
-from service.config import PicWishSettings, Settings, VanceAISettings
+from service.config import SECTIONS, Settings
 from service.server import listen, serving
 from service.store.database import Database
+from service.vendor_settings import PicWishSettings, VanceAISettings
 from tests import stores
 
 API_KEY = "wp_test-key-of-the-first-project-0123456789"
@@ -215,11 +216,8 @@ def settings_for(
         values["picwish"] = PicWishSettings(
             **{"base_url": picwish.base_url, "api_key": SecretStr(picwish.key), "poll_seconds": 0.05, **own}
         )
-    return Settings.model_construct(**{**Settings().model_dump(), **_models(), **values})
-
-
-def _models() -> dict[str, Any]:
-    return {"vanceai": VanceAISettings(), "picwish": PicWishSettings()}
+    sections = {name: part() for name, part in SECTIONS.items()}  # type: ignore[call-arg]  # each has its base_url
+    return Settings.model_construct(**{**Settings().model_dump(), **sections, **values})
 
 
 @asynccontextmanager

@@ -163,6 +163,10 @@ class Vendor(ABC):
     resubmits_free = False  # does a second submit of the same `Prepared` cost nothing more?
 
     @abstractmethod
+    async def try_credentials(self, account: Account) -> None:
+        """One free call that only these credentials open. Raises VendorError, of class AUTH where they are refused."""
+
+    @abstractmethod
     async def prepare(self, account: Account, work: Work) -> Prepared:
         """Upload what must be uploaded. Raises VendorError."""
 

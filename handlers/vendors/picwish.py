@@ -44,6 +44,7 @@ PACE = Pace(
 QUERY_SECONDS = 15.0
 DOWNLOAD_SECONDS = 300.0
 REDIRECTS = 3
+NO_TASK = "00000000-0000-0000-0000-000000000000"
 RESULT_LIVES_SECONDS = 3600
 
 FINE = 200
@@ -142,6 +143,15 @@ class PicWish(Vendor):
     def __init__(self, pace: Pace | None = None) -> None:
         self.pace = pace or PACE
 
+    async def try_credentials(self, account: Account) -> None:
+        """Asks for a task that never was: a refused key is told before a missing task."""
+        answer = await self._query(account, "credentials", next(iter(self.operations)), NO_TASK)
+        fault = _fault(account, answer)
+        if fault is not None and fault.code != "404":
+            raise fault
+        if "status" not in reading.json_object(answer.body, answer.headers.get("Content-Type", "")):
+            raise reading.unreadable("the answer has no status: this is not PicWish")
+
     async def prepare(self, account: Account, work: Work) -> Prepared:  # noqa: ARG002 - nothing is sent beforehand
         """Only words: the picture itself goes out with the paid call."""
         if "image" not in work.inputs or any(name in work.extra for name in _SOURCES):
@@ -169,10 +179,7 @@ class PicWish(Vendor):
         return self._submitted(account, answer)
 
     async def ask(self, account: Account, task: Task) -> Callback:
-        url = f"{_url(account, task.prepared.data['operation'])}/{quote(task.id, safe='')}"
-        async with account.turn("poll"):
-            with reading.told_apart():
-                answer = await account.http.request("GET", url, headers=_key(account), deadline=QUERY_SECONDS, cut=True)
+        answer = await self._query(account, "poll", task.prepared.data["operation"], task.id)
         callback = reading.callback(Via.POLL, answer, (account.secrets["api_key"],))
         update = self.read(callback, task)
         if update.raw_state is None and update.progress is None:
@@ -220,6 +227,12 @@ class PicWish(Vendor):
         )
         async with reading.result(opening, _refuse_result) as stream:
             yield stream
+
+    async def _query(self, account: Account, purpose: str, operation: str, task_id: str) -> Answer:
+        url = f"{_url(account, operation)}/{quote(task_id, safe='')}"
+        async with account.turn(purpose):
+            with reading.told_apart():
+                return await account.http.request("GET", url, headers=_key(account), deadline=QUERY_SECONDS, cut=True)
 
     def _submitted(self, account: Account, answer: Answer) -> Submitted:
         reply = reading.callback(Via.REPLY, answer, (account.secrets["api_key"],))

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 from handlers.http import Answer, Part, Stream
 from handlers.vendors import reading
@@ -197,6 +198,15 @@ class VanceAI(Vendor):
 
     def __init__(self, pace: Pace | None = None) -> None:
         self.pace = pace or PACE
+
+    async def try_credentials(self, account: Account) -> None:
+        """How many points there are. The document gives this one as a GET, with the key in the query."""
+        url = f"{_url(account, 'point')}?{urlencode(_signed(account, []))}"
+        async with account.turn("credentials"):
+            with reading.told_apart():
+                answer = await account.http.request("GET", url, deadline=PROGRESS_SECONDS, cut=True)
+        if not _data(answer, "point", _secrets(account)):
+            raise reading.unreadable("the answer has no points: this is not VanceAI")
 
     async def prepare(self, account: Account, work: Work) -> Prepared:
         image = work.inputs.get("image")

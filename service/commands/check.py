@@ -17,11 +17,14 @@ _MARKS = {"ok": ("ok   ", "green"), "note": ("note ", "yellow"), "fault": ("FAUL
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="TOML file; wirephoto.toml if present.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 def check(config: Path | None, as_json: bool) -> None:
-    """Look at settings, data folder, store, secret key, vendors and public URL. Changes nothing.
+    """Look at settings, data folder, store, secret key, pictures, vendors and public URL. Changes nothing.
+
+    Each vendor is asked one question that costs nothing; a running service is not disturbed.
 
     Succeeds only where nothing is at fault; notes are no faults.
     """
-    from service.checkup import Finding, Level, checkup
+    from service.checkup.findings import Finding, Level
+    from service.checkup.run import checkup
 
     findings: list[Finding] = asyncio.run(checkup(config))
     fine = all(finding.level is not Level.FAULT for finding in findings)

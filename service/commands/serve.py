@@ -46,7 +46,7 @@ def serve(config: Path | None, host: str | None, port: int | None, data_dir: Pat
 
     if sandbox and "data_dir" not in settings.model_fields_set:
         # Jobs that stand-ins have begun must never be asked for at the real vendors.
-        settings = settings.model_copy(update={"data_dir": SANDBOX_DATA_DIR})
+        settings = settings.model_copy(update={"data_dir": SANDBOX_DATA_DIR, "assets_url": None})
 
     from service.app import WrongStore
     from service.security.vault import WrongKey
@@ -103,7 +103,7 @@ async def _stand_in(host: str, ports: Mapping[str, int]) -> None:
     import signal
 
     from service.accounts import KNOWN
-    from service.config import PREFIX
+    from service.config import PREFIX, SECTIONS
     from service.sandboxes import Sandboxes
 
     stop = asyncio.Event()
@@ -116,7 +116,8 @@ async def _stand_in(host: str, ports: Mapping[str, int]) -> None:
         for known in KNOWN:
             vendor, prefix = sandboxes.vendors[known.name], f"{PREFIX}{known.name.upper()}__"
             click.echo(f"export {prefix}BASE_URL={vendor.base_url}")
-            click.echo(f"export {prefix}{known.credential.upper()}={vendor.key}")
+            for credential in SECTIONS[known.name].CREDENTIALS:
+                click.echo(f"export {prefix}{credential.upper()}={vendor.key}")
         # Without these the stand-ins could neither fetch from nor call a Wirephoto beside them.
         click.echo(f"export {PREFIX}PUBLIC_URL=http://127.0.0.1:8080 {PREFIX}ALLOW_NETWORKS=127.0.0.0/8,::1/128")
         sys.stdout.flush()

@@ -2,19 +2,23 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Concatenate, ParamSpec, TypeVar
+from functools import partial
+from pathlib import Path
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import structlog
 
+from schemas.asset import StoredFile
 from schemas.delivery import Owed
 from schemas.event import Event
 from service.clock import Clock
 from service.security.links import AssetLinks
 from service.security.vault import Vault
 from service.store.database import Database, StoreUnavailable, Tx
-from service.store.files import FileStore
+from service.store.incoming import Incoming
 
 log = structlog.get_logger()
 
@@ -78,6 +82,35 @@ class Bells:
             del self._waiting[topic]
 
 
+class AssetStore(Protocol):
+    """Where the bytes of pictures lie, under their SHA-256: a local folder or a bucket.
+
+    A bucket that is away is StoreUnavailable; a disk that will not take more is OSError.
+    """
+
+    def incoming(self, max_bytes: int) -> AbstractAsyncContextManager[Incoming]:
+        """Take bytes in; `keep` makes them durable, before any row speaks of them."""
+
+    async def exists(self, stored: StoredFile) -> bool: ...
+
+    def read(self, sha256: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """From `start` up to, not with, `end` (None: to the last). FileNotFoundError."""
+
+    def local(self, stored: StoredFile) -> AbstractAsyncContextManager[Path]:
+        """A file to read these bytes from, while the context lasts."""
+
+    async def claim(self, owner: str) -> str:
+        """Whose pictures these are: the `owner`'s, unless another was first."""
+
+    async def owner(self) -> str | None:
+        """Whose they are; None where nobody has claimed them."""
+
+    async def delete(self, sha256: str) -> None: ...
+
+    async def sweep(self, known: Callable[[Sequence[str]], Awaitable[set[str]]], older_than_ms: int, now: int) -> int:
+        """Remove what no row knows and nobody has just kept; how many files went."""
+
+
 @dataclass
 class Core:
     """Made once, by the composition root. `hand_over` and `wake` are set when their receivers exist."""
@@ -87,8 +120,9 @@ class Core:
     node: int
     vault: Vault
     links: AssetLinks
-    files: FileStore
+    files: AssetStore
     asset_retention_ms: int
+    installation: str
     bells: Bells = field(default_factory=Bells)
     hand_over: Callable[[Announced], None] = lambda _: None
     wake: Callable[[str, str], None] = lambda _step, _vendor: None
@@ -111,9 +145,13 @@ class Core:
 
     async def insist(self, unit: Callable[Concatenate[Tx, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Write down what only we know, such as the answer to a paid call: while the store is away, wait for it."""
+        return await self.patiently(partial(self.db.write, unit, *args, **kwargs))
+
+    async def patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What must not be done anew from the start: tried until the store, of rows or of pictures, is there again."""
         while True:
             try:
-                return await self.db.write(unit, *args, **kwargs)
+                return await work()
             except StoreUnavailable as error:
                 log.warning("store.unavailable", error=str(error))
                 await self.clock.sleep(PAUSE_WITHOUT_STORE_SECONDS)

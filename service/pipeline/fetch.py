@@ -19,7 +19,7 @@ from service.pipeline import announce, retry
 from service.pipeline.core import Announced, Core
 from service.store import assets, jobs, results
 from service.store.database import Tx
-from service.store.files import TooLarge
+from service.store.incoming import TooLarge
 from service.vendors import Contracted
 
 log = structlog.get_logger()
@@ -56,16 +56,15 @@ class Fetch:
     async def _download(self, result: Result, contracted: Contracted) -> tuple[StoredFile, ImageInfo]:
         """Raises VendorError; `permanent` where these bytes will never be had."""
         try:
-            with contracted.heard(Call.FETCH, self._core.clock.now):
-                async with (
-                    self._core.files.incoming(MAX_RESULT_BYTES) as incoming,
-                    contracted.vendor.fetch(contracted.account, result.source) as answer,
-                ):
-                    async for chunk in answer.chunks():
-                        await incoming.write(chunk)
-                    await incoming.flush()
-                    image = await images.inspect(incoming.path)
-                    return await incoming.keep(), image
+            async with self._core.files.incoming(MAX_RESULT_BYTES) as incoming:
+                with contracted.heard(Call.FETCH, self._core.clock.now):
+                    async with contracted.vendor.fetch(contracted.account, result.source) as answer:
+                        async for chunk in answer.chunks():
+                            await incoming.write(chunk)
+                await incoming.flush()
+                image = await images.inspect(incoming.path)
+                # In hand, and perhaps paid for with this very download: a bucket that is away is waited for.
+                return await self._core.patiently(incoming.keep), image
         except TransportError as error:
             refused = error.kind in ("refused_address", "bad_url", "too_large")
             raise VendorError(str(error), ErrorClass.VENDOR, error.kind, permanent=refused) from error

@@ -7,13 +7,13 @@ import structlog
 from handlers.vendors.contract import Prepared, Task, VendorError
 from schemas.callback import Update
 from schemas.job import Charged, ErrorClass, Failure, JobState
-from service.config import Unconfirmed
 from service.pacing.health import Call
 from service.pipeline import announce, receive, retry
 from service.pipeline.core import Announced, Core
 from service.store import callbacks, jobs, submissions
 from service.store.database import StoreUnavailable, Tx
 from service.store.submissions import Submission
+from service.vendor_settings import Unconfirmed
 from service.vendors import Contracted
 
 log = structlog.get_logger()

@@ -16,7 +16,7 @@ from service.pipeline.accept import input_errors
 from service.pipeline.core import Core
 from service.store import assets, jobs
 from service.store.database import Tx
-from service.store.files import TooLarge
+from service.store.incoming import TooLarge
 from service.vendors import Contracted
 
 log = structlog.get_logger()
@@ -92,18 +92,20 @@ class Stage:
         opening = sources.http.stream(
             "GET", url, deadline=sources.deadline, max_bytes=sources.max_bytes, redirects=REDIRECTS
         )
-        async with self._core.files.incoming(sources.max_bytes) as incoming, opening as answer:
-            if answer.status != 200:
-                again = answer.status in _TRY_AGAIN_STATUS
-                return Unavailable(field, f"http_{answer.status}", f"the server answered {answer.status}", again)
-            async for chunk in answer.chunks():
-                await incoming.write(chunk)
+        async with self._core.files.incoming(sources.max_bytes) as incoming:
+            async with opening as answer:
+                if answer.status != 200:
+                    again = answer.status in _TRY_AGAIN_STATUS
+                    return Unavailable(field, f"http_{answer.status}", f"the server answered {answer.status}", again)
+                async for chunk in answer.chunks():
+                    await incoming.write(chunk)
             await incoming.flush()
             image = await images.inspect(incoming.path)
             errors = input_errors(spec, image, incoming.bytes, field)
             if errors:
                 return Unavailable(field, "unfit", "; ".join(error.reason for error in errors))
-            return Staged(entry.name, await incoming.keep(), image)
+            # The user's server need not be asked twice because a bucket is away.
+            return Staged(entry.name, await self._core.patiently(incoming.keep), image)
 
     async def _refused(self, job: Job, refused: Sequence[Unavailable]) -> None:
         now = self._core.clock.now()

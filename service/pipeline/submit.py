@@ -1,13 +1,14 @@
 """Third step: a job is handed to its vendor. What was prepared is saved before the call that may cost money."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
 
 from handlers.vendors.contract import Accepted, InputFile, InputLink, Prepared, Submitted, Turn, VendorError, Work
+from schemas.asset import Asset, StoredFile
 from schemas.callback import Callback
 from schemas.job import Charged, ErrorClass, Failure, Job, JobState
 from service.pacing.health import Call
@@ -28,9 +29,9 @@ SAME_PREPARATION_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A job with its pictures, and the submission before this one, if its answer never came."""
+    """A job's pictures and links by input, and the submission before this one, if its answer never came."""
 
-    work: Work
+    inputs: Mapping[str, Asset | InputLink]
     unanswered: Submission | None
 
 
@@ -77,15 +78,41 @@ class Submit:
         return await self._core.db.read(_next_due, contracted.name, contracted.max_concurrent)
 
     async def run(self, job: Job, contracted: Contracted) -> None:
+        loaded = await self._core.db.read(_load, job)
+        async with AsyncExitStack() as stack:
+            try:
+                inputs = {name: await self._at_hand(given, stack) for name, given in loaded.inputs.items()}
+            except FileNotFoundError:
+                gone = VendorError("a picture is gone from the asset store", code="unreadable_input")
+                await self._not_prepared(job, gone)
+                return
+            operation = contracted.operation_of(job)
+            await self._hand_in(
+                job, contracted, loaded, Work(job.id, operation, job.request.params, job.request.extra, inputs)
+            )
+
+    async def _at_hand(self, given: Asset | InputLink, stack: AsyncExitStack) -> InputFile | InputLink:
+        """A picture as a file, until the stack is unwound."""
+        if isinstance(given, InputLink):
+            return given
+        return InputFile(
+            path=await stack.enter_async_context(self._core.files.local(StoredFile(given.sha256, given.bytes))),
+            content_type=given.content_type,
+            filename=f"{given.id}.{given.content_type.split('/')[-1]}",
+            bytes=given.bytes,
+            width=given.width,
+            height=given.height,
+        )
+
+    async def _hand_in(self, job: Job, contracted: Contracted, loaded: Loaded, work: Work) -> None:
         vendor, account = contracted.vendor, contracted.account
-        loaded = await self._core.db.read(_load, self._core, job, contracted)
         try:
             if loaded.unanswered is not None and job.tries < SAME_PREPARATION_TRIES:
                 # The very same preparation: what the vendor recognises by it is not paid for again.
                 prepared = Prepared(loaded.unanswered.prepared)
             else:
                 with contracted.heard(Call.PREPARE, self._core.clock.now):
-                    prepared = await vendor.prepare(account, loaded.work)
+                    prepared = await vendor.prepare(account, work)
         except VendorError as error:
             await self._not_prepared(job, error)
             return
@@ -96,7 +123,7 @@ class Submit:
         )
         try:
             with contracted.heard(Call.SUBMIT, self._core.clock.now):
-                submitted = await vendor.submit(replace(account, turn=opening), prepared, reply_to, loaded.work)
+                submitted = await vendor.submit(replace(account, turn=opening), prepared, reply_to, work)
         except _NotOursError:
             return
         except VendorError as error:
@@ -191,8 +218,8 @@ async def _next_due(reader: Reader, vendor: str, max_concurrent: int) -> int | N
     return None if busy >= max_concurrent else await jobs.next_due(reader, jobs.Step.SUBMIT, vendor)
 
 
-async def _load(reader: Reader, core: Core, job: Job, contracted: Contracted) -> Loaded:
-    inputs: dict[str, InputFile | InputLink] = {}
+async def _load(reader: Reader, job: Job) -> Loaded:
+    inputs: dict[str, Asset | InputLink] = {}
     for entry in await jobs.inputs_of(reader, job.row):
         if entry.link is not None:
             inputs[entry.name] = InputLink(entry.link)
@@ -200,17 +227,10 @@ async def _load(reader: Reader, core: Core, job: Job, contracted: Contracted) ->
         assert entry.asset is not None, "staged inputs have assets"
         asset = await assets.by_row(reader, job.project, entry.asset)
         assert asset is not None, "a job's asset is of its project"
-        inputs[entry.name] = InputFile(
-            path=core.files.path(asset.sha256),
-            content_type=asset.content_type,
-            filename=f"{asset.id}.{asset.content_type.split('/')[-1]}",
-            bytes=asset.bytes,
-            width=asset.width,
-            height=asset.height,
-        )
+        inputs[entry.name] = asset
     earlier = await submissions.of_job(reader, job.row)
     unanswered = next((entry for entry in reversed(earlier) if entry.state == "unanswered"), None)
-    return Loaded(Work(job.id, contracted.operation_of(job), job.request.params, job.request.extra, inputs), unanswered)
+    return Loaded(inputs, unanswered)
 
 
 async def _open(

@@ -13,3 +13,11 @@ async def get(reader: Reader, name: str) -> str | None:
 
 async def put(tx: Tx, name: str, value: str) -> None:
     await tx.run(_SQL["put"], {"name": name, "value": value})
+
+
+async def settle(tx: Tx, name: str, value: str) -> str:
+    """The fact as it stands from now on: `value`, unless another was first."""
+    await tx.run(_SQL["put_first"], {"name": name, "value": value})
+    settled = await get(tx, name)
+    assert settled is not None
+    return settled

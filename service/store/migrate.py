@@ -65,6 +65,22 @@ async def newest(reader: Reader) -> int:
     return max(await _applied(reader), default=0)
 
 
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The numbers of the newest migration applied and of the newest known; the names of those that differ."""
+
+    applied: int
+    known: int
+    changed: tuple[str, ...]
+
+
+async def schema(reader: Reader, folder: Path = FOLDER) -> Schema:
+    """How the database's schema stands to these files. The ledger must be there."""
+    applied, files = await _applied(reader), migrations(folder)
+    changed = [entry.name for entry in files if applied.get(entry.number, entry.checksum) != entry.checksum]
+    return Schema(max(applied, default=0), files[-1].number, tuple(changed))
+
+
 async def _apply(tx: Tx, migration: Migration, dialect: str, now: int) -> None:
     for statement in migration.statements(dialect):
         await tx.run(statement, {})

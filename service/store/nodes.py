@@ -2,7 +2,7 @@
 
 from schemas import ids
 from service.store import sql
-from service.store.database import Tx
+from service.store.database import Reader, Tx
 
 _SQL = sql.beside(__file__)
 
@@ -16,6 +16,12 @@ async def add(tx: Tx, now: int) -> int:
 async def beat(tx: Tx, node: int, now: int) -> bool:
     """False where others have declared this node dead: it must stop, its rows are no longer its own."""
     return await tx.run(_SQL["beat"], {"node": node, "now": now}) == 1
+
+
+async def last_beat(reader: Reader) -> int | None:
+    """When the heart of a node that has not ended beat last; None where all have."""
+    row = await reader.one(_SQL["last_beat"], {})
+    return None if row is None or row["beat_at"] is None else int(row["beat_at"])
 
 
 async def end(tx: Tx, node: int, now: int) -> None:

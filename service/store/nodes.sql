@@ -30,3 +30,6 @@ WHERE node = :dead;
 UPDATE deliveries
 SET node = NULL, due_at = CASE WHEN state = 'pending' THEN CAST(:now AS BIGINT) END
 WHERE node = :dead;
+
+-- name: last_beat
+SELECT MAX(beat_at) AS beat_at FROM nodes WHERE ended_at IS NULL;

@@ -14,7 +14,7 @@ from __future__ import annotations  # asyncpg's own classes are generic for the 
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,6 +42,9 @@ SERVER_PATIENCE_SECONDS = 30.0
 LOCKED_PATIENCE_SECONDS = 10.0
 PAUSE_SECONDS = 0.5
 MOST_RUNS = 10
+# An answer is a promise: a server that is set otherwise may lose the last commits at a power cut.
+_SETTINGS = {"synchronous_commit": "on", "application_name": "wirephoto"}
+DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 # Ours among the advisory locks of a database: "wirephot" in ASCII.
 LOCK = 0x7769726570686F74
 
@@ -179,8 +182,7 @@ class Postgres:
             command_timeout=STATEMENT_SECONDS,
             statement_cache_size=512,
             connection_class=_Connection,
-            # An answer is a promise: a server that is set otherwise may lose the last commits at a power cut.
-            server_settings={"synchronous_commit": "on", "application_name": "wirephoto"},
+            server_settings=_SETTINGS,
         )
         self._guarding = asyncio.create_task(self._keep_guard())
 
@@ -373,13 +375,26 @@ async def looking(url: str) -> AsyncIterator[Reader]:
 
     Raises StoreUnavailable, NotAStore.
     """
+    async with _beside(url) as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        if await connection.fetchval("SELECT to_regclass('migrations') IS NULL"):
+            raise NotAStore("nothing of a Wirephoto is in this database")
+        yield _Tx(connection)
+
+
+async def promises(url: str) -> Mapping[str, str]:
+    """The server's version and its DURABLE settings, as a connection like ours has them. Raises StoreUnavailable."""
+    async with _beside(url) as connection:
+        return {name: await connection.fetchval(f"SHOW {name}") for name in ("server_version", *DURABLE)}
+
+
+@asynccontextmanager
+async def _beside(url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
     try:
-        connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS)
+        connection = await asyncpg.connect(
+            url, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS, server_settings=_SETTINGS
+        )
         try:
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
-                if await connection.fetchval("SELECT to_regclass('migrations') IS NULL"):
-                    raise NotAStore("nothing of a Wirephoto is in this database")
-                yield _Tx(connection)
+            yield connection
         finally:
             await connection.close(timeout=CONNECT_SECONDS)
     except (*_OUTSIDE, asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:

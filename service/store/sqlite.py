@@ -13,7 +13,7 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import aiosqlite
 
-from service.store.database import Locked, Query, Reader, Row, StoreUnavailable, Tx, Unit, Values
+from service.store.database import Locked, NotAStore, Query, Reader, Row, StoreUnavailable, Tx, Unit, Values
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -108,6 +108,27 @@ class FileLock:
 
     def release(self) -> None:
         os.close(self._file)
+
+
+@contextlib.asynccontextmanager
+async def looking(path: Path) -> AsyncIterator[Reader]:
+    """A consistent view of a file, without its lock: whoever works on it is not disturbed.
+
+    Raises NotAStore, and StoreUnavailable where it can't be read.
+    """
+    # A database without a write-ahead log is open nowhere; read as immutable, it stays without one.
+    resting = not path.with_name(f"{path.name}-wal").exists()
+    uri = f"{path.absolute().as_uri()}?{'immutable=1' if resting else 'mode=ro'}"
+    try:
+        async with aiosqlite.connect(uri, uri=True, isolation_level=None) as connection:
+            connection.row_factory = row_as_dict  # type: ignore[assignment]  # aiosqlite names only sqlite3.Row
+            await connection.execute("PRAGMA busy_timeout=10000")
+            async with _Snapshot(connection) as view:
+                yield view
+    except sqlite3.Error as error:
+        if "no such table" in str(error):
+            raise NotAStore("nothing of a Wirephoto is in this file") from None
+        raise StoreUnavailable(f"can't be read: {error}") from None
 
 
 def _drive(work: _Work, tx: Tx) -> Any:

@@ -12,7 +12,7 @@ from service import images
 from service.pipeline import shown
 from service.security.keys import Role
 from service.store import assets
-from service.store.files import TooLarge
+from service.store.incoming import TooLarge
 from service.store.keys import Principal
 from service.web.forms import clean_name, keep, part_chunks, read_form
 from service.web.site import Answer, Site, authenticate, refuse_by_length, site_of, too_large
@@ -83,7 +83,7 @@ async def content(request: Request) -> Response:
     if partial:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{asset.bytes}"
     headers["Content-Length"] = str(end - start)
-    body = _nothing() if request.method == "HEAD" else _bytes(site, asset, start, end)
+    body = _nothing() if request.method == "HEAD" else await _begun(site.core.files.read(asset.sha256, start, end))
     return StreamingResponse(body, 206 if partial else 200, headers, asset.content_type)
 
 
@@ -123,9 +123,16 @@ def _range(request: Request, asset: Asset, etag: str) -> tuple[int, int]:
     return start, end
 
 
-async def _bytes(site: Site, asset: Asset, start: int, end: int) -> AsyncIterator[bytes]:
-    async for chunk in site.core.files.read(asset.sha256, start, end):
-        yield chunk
+async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same chunks, the first of them in hand: what can't be read is told before the answer has begun."""
+    first = await anext(chunks, b"")
+
+    async def rest() -> AsyncIterator[bytes]:
+        yield first
+        async for chunk in chunks:
+            yield chunk
+
+    return rest()
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -8,8 +8,9 @@ from service.store.database import StoreUnavailable
 from service.web.site import Answer, site_of
 
 
-async def healthz(request: Request) -> Response:  # noqa: ARG001 - that it answers is the answer
-    return Answer({"status": "ok"})
+async def healthz(request: Request) -> Response:
+    """That it answers is the answer; the id lets `wirephoto check` tell this installation from another."""
+    return Answer({"status": "ok", "installation": site_of(request).core.installation})
 
 
 async def readyz(request: Request) -> Response:

@@ -157,7 +157,7 @@ async def announced(sandbox: VanceAISandbox, count: int) -> None:
         await sandbox.webhook_sent(count)
 
 
-def play(sandbox: VanceAISandbox, **changes: Any) -> None:
+def play(sandbox: Sandbox[Any, Any], **changes: Any) -> None:
     sandbox.settings = replace(sandbox.settings, **changes)
 
 

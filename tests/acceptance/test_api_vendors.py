@@ -8,7 +8,7 @@ import pytest
 
 from handlers.sandbox import faults
 from handlers.sandbox.vanceai import error
-from service.config import Limit
+from service.vendor_settings import Limit
 from tests.acceptance.helpers import ENLARGE, begun, done, reached
 from tests.acceptance.made import finished, hold_work, queue
 from tests.acceptance.test_api_tenants import tenant

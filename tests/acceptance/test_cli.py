@@ -1,6 +1,5 @@
 """The command line as it is used: real commands as processes of their own, against a real `serve --sandbox`."""
 
-import asyncio
 import json
 import re
 import signal
@@ -13,16 +12,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from pydantic import SecretStr
 
-from service.app import running
 from service.commands.codes import Code
-from service.config import Settings
 from tests.acceptance.command_line import (
     ENLARGE,
     ONE_DATABASE,
     PATIENCE,
-    SECRET_KEY,
     Service,
     closed_port,
     environment,
@@ -223,65 +218,6 @@ def test_serve_refuses_an_unknown_setting_by_its_name_with_2(tmp_path: Path) -> 
     ran = wirephoto("serve", cwd=tmp_path, env={"WIREPHOTO_PROT": "8080"})
     assert ran.returncode == Code.USAGE
     assert "WIREPHOTO_PROT" in ran.stderr
-
-
-def test_check_finds_a_new_installation_fit_and_changes_nothing(tmp_path: Path) -> None:
-    (tmp_path / "wirephoto.toml").write_text(f'port = {closed_port()}\ndata_dir = "data"\n')
-    ran = wirephoto("check", "--json", cwd=tmp_path, env=TOKEN)
-    assert ran.returncode == 0, ran.stdout
-    told = json.loads(ran.stdout)
-    assert told["fine"] is True
-    levels = {finding["about"]: finding["level"] for finding in told["findings"]}
-    assert levels["vendor vanceai"] == "ok"
-    assert levels["vendor picwish"] == "note"
-    assert levels["public URL"] == "note"
-    assert TOKEN["WIREPHOTO_VANCEAI__API_TOKEN"] not in ran.stdout + ran.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["wirephoto.toml"]
-
-
-def test_check_names_an_unknown_setting(tmp_path: Path) -> None:
-    file = tmp_path / "own.toml"
-    file.write_text("prot = 8080\n")
-    ran = within("check", "--config", file, env=TOKEN)
-    assert ran.exit_code == Code.FAILED
-    assert "PROT" in ran.stdout
-
-
-def test_check_is_fine_with_a_store_that_the_running_service_holds(service: Service) -> None:
-    settings = {
-        **TOKEN,
-        "WIREPHOTO_PORT": service.url.rpartition(":")[2],
-        "WIREPHOTO_DATA_DIR": str(service.data),
-        "WIREPHOTO_SECRET_KEY": SECRET_KEY,
-        "WIREPHOTO_PUBLIC_URL": service.url,
-    }
-    ran = within("check", env=settings)
-    assert ran.exit_code == 0, ran.stdout
-    assert "in use by the Wirephoto that is up" in ran.stdout
-
-
-def test_check_says_who_holds_a_store_while_nobody_answers(service: Service) -> None:
-    settings = {**TOKEN, "WIREPHOTO_PORT": str(closed_port()), "WIREPHOTO_DATA_DIR": str(service.data)}
-    ran = within("check", env={**settings, "WIREPHOTO_SECRET_KEY": SECRET_KEY})
-    assert ran.exit_code == Code.FAILED
-    assert "FAULT store" in ran.stdout
-
-
-def test_check_finds_a_key_that_is_not_the_stores(tmp_path: Path) -> None:
-    async def start_once() -> None:
-        async with running(Settings(data_dir=tmp_path, secret_key=SecretStr(SECRET_KEY))):
-            pass
-
-    asyncio.run(start_once())
-    settings = {**TOKEN, "WIREPHOTO_PORT": str(closed_port()), "WIREPHOTO_DATA_DIR": str(tmp_path)}
-    right = within("check", env={**settings, "WIREPHOTO_SECRET_KEY": SECRET_KEY})
-    assert right.exit_code == 0, right.stdout
-    other = within("check", env={**settings, "WIREPHOTO_SECRET_KEY": SECRET_KEY[::-1]})
-    assert other.exit_code == Code.FAILED
-    assert "FAULT secret key" in other.stdout
-    lost = within("check", env=settings)
-    assert lost.exit_code == Code.FAILED
-    assert "FAULT secret key" in lost.stdout
 
 
 def test_the_help_loads_no_more_than_it_shows(tmp_path: Path) -> None:

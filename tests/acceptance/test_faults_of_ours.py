@@ -22,6 +22,7 @@ from handlers.sandbox.vanceai import VanceAISettings as VanceAIPlay
 from handlers.sandbox.vanceai import error as vanceai_error
 from service.pipeline.crew import MOST_FAULTS
 from service.store import jobs
+from service.store.files import FileStore
 from service.store.jobs import Step
 from tests.acceptance.helpers import (
     CUTOUT,
@@ -65,7 +66,7 @@ async def faulty(folder: Path, *, speed: float = 20.0, **changes: Any) -> AsyncI
 async def test_a_picture_that_is_gone_when_the_paid_call_is_made_up_ends_the_job(tmp_path: Path) -> None:
     async with faulty(tmp_path, speed=300) as (it, _):
         asset = await upload(it, picture())
-        it.wirephoto.core.files.path(asset["sha256"]).unlink()
+        FileStore(tmp_path / "assets").path(asset["sha256"]).unlink()
         job = await done(it.client, CUTOUT, None, inputs={"image": {"asset": asset["id"]}})
         await failed_with(it.client, job, "vendor", "unreadable_input")
         assert job["billing"]["charged"] == "no", "nothing was ever sent"

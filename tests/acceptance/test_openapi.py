@@ -136,7 +136,8 @@ async def test_the_page_for_people_names_every_route_and_runs_nothing(tmp_path: 
 
 async def test_readiness_tells_of_a_worker_that_has_died(tmp_path: Path) -> None:
     async with stand(tmp_path) as it:
-        assert await it.client.call("GET", "/healthz", key="") == (200, {"status": "ok"})
+        well = {"status": "ok", "installation": it.wirephoto.core.installation}
+        assert await it.client.call("GET", "/healthz", key="") == (200, well)
         assert await it.client.call("GET", "/readyz", key="") == (200, {"status": "ready"})
         await it.wirephoto.site.alive["deliver"].stop(0)
         status, body = await it.client.call("GET", "/readyz", key="")

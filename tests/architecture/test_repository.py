@@ -14,7 +14,7 @@ import pytest
 
 from schemas.event import EventType
 from service.accounts import KNOWN
-from service.config import PREFIX, PicWishSettings, Settings, VanceAISettings
+from service.config import PREFIX, SECTIONS, Settings
 from service.web.routes import ROUTES
 
 ROOT = Path(__file__).parents[2]
@@ -82,13 +82,18 @@ def test_nothing_names_a_machine_or_a_registry() -> None:
 
 
 def test_the_readme_lists_every_setting_and_no_other() -> None:
-    table = README.split("## Settings")[1].split("\n## ")[0]
+    told_of = README.split("## Settings")[1].split("\n## ")[0]
+    table = "\n".join(line for line in told_of.splitlines() if line.startswith("| "))
     told = set(re.findall(r"`([A-Z<][A-Z0-9_<>]+)`", table)) - {PREFIX, "HOST:PORT"}
-    fields = {"VANCEAI": set(VanceAISettings.model_fields), "PICWISH": set(PicWishSettings.model_fields)}
+    fields = {vendor.upper(): set(part.model_fields) for vendor, part in SECTIONS.items()}
     known = {name.upper() for name in Settings.model_fields} - set(fields)
     known |= {f"{vendor}__{name.upper()}" for vendor, names in fields.items() for name in names}
     spread = {name.replace("<VENDOR>", vendor) for name in told for vendor in fields}
     assert spread == known
+    for vendor, part in SECTIONS.items():
+        told_default = re.search(rf"^\| `{vendor.upper()}__BASE_URL` \| `([^`]+)` ", table, re.MULTILINE)
+        assert told_default is not None
+        assert told_default[1] == part.model_fields["base_url"].default
 
 
 def test_the_readme_lists_every_operation() -> None:
@@ -124,7 +129,7 @@ def test_the_lock_files_pin_what_the_project_asks_for_with_hashes() -> None:
     names = {re.split(r"[<>=!~\[; ]", entry)[0].lower() for entry in wanted["dependencies"]}
     extras = {
         re.split(r"[<>=!~\[; ]", entry)[0].lower()
-        for extra in ("dev", "speed")
+        for extra in ("dev", "postgres", "s3", "speed")
         for entry in wanted["optional-dependencies"][extra]
     }
     for lock, expected in (("requirements.lock", names), ("requirements-dev.lock", names | extras)):

@@ -23,6 +23,7 @@ from handlers.sandbox.vanceai import VanceAISandbox
 from handlers.sandbox.vanceai import VanceAISettings as VanceAIPlay
 from handlers.sandbox.vanceai_webhook import WebhookPlan
 from service.config import PREFIX
+from service.store.files import OWNER
 from tests import stores
 from tests.crash.launcher import Order
 from tests.harness import API_KEY, PATIENCE, TERMINAL, Client, Receiver, receiver
@@ -249,7 +250,7 @@ class Scene:
     def files(self) -> Sequence[Path]:
         """The pictures on our disk, half ones too."""
         assets = self.data_dir / "assets"
-        return [path for path in assets.rglob("*") if path.is_file() and path.name != "lock"]
+        return [path for path in assets.rglob("*") if path.is_file() and path.name not in {"lock", OWNER}]
 
 
 def free_port() -> int:

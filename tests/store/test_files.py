@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from schemas.asset import StoredFile
-from service.store.files import FileStore, Incoming, TooLarge
+from service.store.files import FileStore
+from service.store.incoming import Incoming
 
 pytestmark = pytest.mark.anyio
 
@@ -58,44 +59,11 @@ async def nothing_known(_: Sequence[str]) -> set[str]:
     return set()
 
 
-@pytest.mark.parametrize("size", [0, 1, 64 * 1024, 256 * 1024, MIB + 17])
-async def test_what_is_kept_is_read_back_byte_for_byte_under_its_hash(store: FileStore, root: Path, size: int) -> None:
-    content = os.urandom(size)
-    name = hashlib.sha256(content).hexdigest()
-    async with store.incoming(size) as incoming:
-        for first in range(0, size, 10_007):
-            await incoming.write(content[first : first + 10_007])
-        assert (incoming.sha256, incoming.bytes) == (name, size)
-        stored = await incoming.keep()
-        assert await incoming.keep() == stored
-    assert stored == StoredFile(name, size)
-    assert store.path(name) == root / name[:2] / name
-    assert await collect(store.read(name)) == content
-    assert files(root) == {name}
-
-
 async def test_nobody_else_on_the_machine_may_read_the_files(store: FileStore, root: Path) -> None:
     stored = await keep(store, b"private")
     for path in [root, *root.rglob("*")]:
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
     assert store.path(stored.sha256).stat().st_mode & 0o777 == 0o600
-
-
-async def test_after_a_flush_the_temp_file_holds_all_that_was_written(store: FileStore) -> None:
-    async with store.incoming(MIB) as incoming:
-        await incoming.write(b"one ")
-        await incoming.flush()
-        await incoming.write(b"two")
-        await incoming.flush()
-        assert incoming.path.read_bytes() == b"one two"
-
-
-async def test_one_byte_too_many_is_refused_and_leaves_nothing(store: FileStore, root: Path) -> None:
-    async with store.incoming(MIB) as incoming:
-        await incoming.write(bytes(MIB))
-        with pytest.raises(TooLarge):
-            await incoming.write(b"!")
-    assert files(root) == set()
 
 
 async def test_what_is_not_kept_is_removed(store: FileStore, root: Path) -> None:
@@ -147,31 +115,6 @@ async def test_the_same_bytes_are_stored_once_and_look_new_again(store: FileStor
     assert files(root) == {first.sha256}
 
 
-async def test_many_keeping_the_same_bytes_at_once_all_succeed(store: FileStore, root: Path) -> None:
-    kept = await asyncio.gather(*(keep(store, b"popular") for _ in range(20)))
-    assert len(set(kept)) == 1
-    assert files(root) == {kept[0].sha256}
-
-
-async def test_a_damaged_file_is_replaced_when_its_bytes_come_again(store: FileStore) -> None:
-    stored = await keep(store, b"whole")
-    store.path(stored.sha256).write_bytes(b"wh")
-    assert not await store.exists(stored)
-    await keep(store, b"whole")
-    assert await store.exists(stored)
-    assert await collect(store.read(stored.sha256)) == b"whole"
-
-
-@pytest.mark.parametrize(
-    ("start", "end"),
-    [(0, None), (0, 0), (0, 1), (5, None), (65_536, 65_537), (70_000, 600_000), (699_999, None), (700_000, None)],
-)
-async def test_any_range_can_be_read(store: FileStore, start: int, end: int | None) -> None:
-    content = os.urandom(700_000)
-    stored = await keep(store, content)
-    assert await collect(store.read(stored.sha256, start, end)) == content[start:end]
-
-
 async def test_a_read_comes_in_small_chunks_and_an_abandoned_one_closes_its_file(store: FileStore) -> None:
     stored = await keep(store, bytes(MIB))
     assert {len(chunk) async for chunk in store.read(stored.sha256)} == {64 * 1024}
@@ -181,27 +124,6 @@ async def test_a_read_comes_in_small_chunks_and_an_abandoned_one_closes_its_file
     assert open_files() == before + 1
     await reading.aclose()  # type: ignore[attr-defined]  # the promise is an iterator; this one is a generator
     assert open_files() == before
-
-
-async def test_a_file_that_is_not_there_is_said_so(store: FileStore) -> None:
-    stored = StoredFile("0" * 64, 3)
-    assert not await store.exists(stored)
-    with pytest.raises(FileNotFoundError):
-        await collect(store.read(stored.sha256))
-    await store.delete(stored.sha256)
-
-
-@pytest.mark.parametrize("name", ["", "../../etc/passwd", "a" * 63, "A" * 64, "a" * 64 + "\n", "a" * 65])
-async def test_only_a_sha256_names_a_file(store: FileStore, name: str) -> None:
-    with pytest.raises(ValueError, match="hex"):
-        store.path(name)
-
-
-async def test_deleted_bytes_are_gone(store: FileStore, root: Path) -> None:
-    stored = await keep(store, b"go away")
-    await store.delete(stored.sha256)
-    assert not await store.exists(stored)
-    assert files(root) == set()
 
 
 async def test_a_full_disk_is_a_clear_error_and_the_temp_file_goes(store: FileStore, root: Path) -> None:
@@ -253,42 +175,6 @@ async def test_the_sweep_removes_only_old_files_that_no_row_knows(store: FileSto
         assert files(root) == {known.sha256, fresh.sha256, "README", new_temp.path.name}
 
 
-async def test_the_sweep_asks_in_small_batches(store: FileStore, root: Path) -> None:
-    folder = root / "ab"
-    folder.mkdir(parents=True)
-    for number in range(450):
-        path = folder / f"ab{number:062x}"
-        path.touch()
-        age(path, NOW - 2 * HOUR)
-    sizes: list[int] = []
-
-    async def ask(names: Sequence[str]) -> set[str]:
-        sizes.append(len(names))
-        return set(names[:1])
-
-    assert await store.sweep(ask, HOUR, NOW) == 447
-    assert max(sizes) <= 200
-    assert len(files(root)) == 3
-
-
-async def test_a_file_kept_again_during_the_sweep_is_spared(store: FileStore) -> None:
-    stored = await keep(store, b"wanted again")
-    now = store.path(stored.sha256).stat().st_mtime_ns // 1_000_000
-    age(store.path(stored.sha256), now - 48 * HOUR)
-
-    async def ask(_: Sequence[str]) -> set[str]:
-        # No row knows it when the store asks; at this very moment somebody uploads it again.
-        await keep(store, b"wanted again")
-        return set()
-
-    assert await store.sweep(ask, HOUR, now) == 0
-    assert await store.exists(stored)
-
-
-async def test_an_empty_store_is_swept_without_a_word(store: FileStore) -> None:
-    assert await store.sweep(nothing_known, HOUR, NOW) == 0
-
-
 # Runs one upload in a forked child for every call into the system that the store's module makes, and kills the child
 # just before that call. Each child works on a folder of its own.
 _KILLER = """
@@ -300,7 +186,7 @@ CONTENT = bytes(range(256)) * 2000
 
 def watch(kill_at, calls):
     def profile(frame, event, function):
-        if event != "c_call" or not frame.f_code.co_filename.endswith(("files.py", "pathlib.py")):
+        if event != "c_call" or not frame.f_code.co_filename.endswith(("files.py", "incoming.py", "pathlib.py")):
             return
         calls.append(function.__name__)
         if len(calls) == kill_at:

@@ -5,10 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from handlers.vendors.contract import Window
 from handlers.vendors.vanceai import PACE
-from service.config import InvalidSettings, Settings, Unconfirmed, load
+from service.config import SECTIONS, InvalidSettings, Settings, load, section
+from service.vendor_settings import Unconfirmed, VendorSettings
 
 SHOWN_NEVER = "hunter2"
 A_KEY, B_KEY = "a" * 32, "b" * 32
@@ -90,6 +92,88 @@ def test_an_unknown_name_in_the_file_is_refused_by_name(given: Given, text: str,
     given.file(text)
     (line,) = refused().splitlines()
     assert line.startswith(f"{name}: ")
+
+
+def test_unknown_names_and_bad_values_of_both_places_are_named_at_once(given: Given) -> None:
+    given.file(f'portt = 1\nhost = 3\n[picwish]\nkey = "{SHOWN_NEVER}"\n[perfectcorp]\nkeepalive_seconds = 0\n')
+    given.env(PORT=SHOWN_NEVER, NO_SUCH="1", AILABTOOLS__API_KEY=" ", portt="1")
+    names = [line.partition(":")[0] for line in refused().splitlines()]
+    assert sorted(names) == [
+        f"WIREPHOTO_{name}"
+        for name in (
+            "AILABTOOLS__API_KEY",
+            "HOST",
+            "NO_SUCH",
+            "PERFECTCORP__KEEPALIVE_SECONDS",
+            "PICWISH__KEY",
+            "PORT",
+            "PORTT",
+            "portt",
+        )
+    ]
+
+
+def test_half_of_a_vendors_credentials_is_refused_with_the_name_of_the_other(given: Given) -> None:
+    given.env(PERFECTCORP__CLIENT_ID=SHOWN_NEVER)
+    assert refused().startswith("WIREPHOTO_PERFECTCORP: CLIENT_SECRET must be given too")
+    given.env(PERFECTCORP__CLIENT_SECRET=SHOWN_NEVER)
+    assert load().perfectcorp.secrets() == {"client_id": SHOWN_NEVER, "client_secret": SHOWN_NEVER}
+
+
+def test_every_vendor_has_the_common_settings_and_its_documented_place() -> None:
+    settings = load()
+    assert {name: section(settings, name).base_url for name in SECTIONS} == {
+        "vanceai": "https://api-service.vanceai.com/web_api/v1",
+        "perfectcorp": "https://yce-api-01.perfectcorp.com/s2s/v1.0",
+        "ailabtools": "https://www.ailabapi.com",
+        "picwish": "https://techhk.aoscdn.com",
+    }
+    assert settings.perfectcorp.keepalive_seconds == 10
+    assert not any(section(settings, name).secrets() for name in SECTIONS)
+    for part in SECTIONS.values():
+        assert set(VendorSettings.model_fields) < set(part.model_fields)
+        assert all(part.model_fields[name].annotation == SecretStr | None for name in part.CREDENTIALS)
+
+
+@pytest.mark.parametrize(
+    ("url", "folder"),
+    [
+        (None, Path("wirephoto-data/assets")),
+        ("file:///srv/pictures%20of%20ours", Path("/srv/pictures of ours")),
+        ("s3://bucket", None),
+        ("s3://my.bucket-1/some/prefix/", None),
+    ],
+)
+def test_pictures_lie_in_a_folder_or_in_a_bucket(given: Given, url: str | None, folder: Path | None) -> None:
+    if url is not None:
+        given.env(ASSETS_URL=url)
+    assert load().assets_folder == folder
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "/srv/pictures",
+        "file://host/pictures",
+        "file:pictures",
+        "s3://",
+        "s3:///prefix",
+        f"s3://key:{SHOWN_NEVER}@bucket/prefix",
+        f"s3://bucket/prefix?secret={SHOWN_NEVER}",
+        f"https://{SHOWN_NEVER}/bucket",
+    ],
+)
+def test_a_place_for_pictures_that_is_none_is_refused_by_name(given: Given, url: str) -> None:
+    given.env(ASSETS_URL=url)
+    assert refused().startswith("WIREPHOTO_ASSETS_URL: ")
+
+
+def test_a_file_that_is_none_or_cannot_be_read_is_refused_by_name() -> None:
+    Path("wirephoto.toml").mkdir()
+    assert "wirephoto.toml" in refused()
+    # Linux has a file that nobody can read from its beginning.
+    assert "/proc/self/mem can't be read" in refused(Path("/proc/self/mem"))
 
 
 def test_every_bad_value_is_named_at_once_and_none_is_shown(given: Given) -> None:
@@ -218,7 +302,12 @@ def test_no_secret_shows_itself_in_the_settings(given: Given) -> None:
         SECRET_KEYS_OLD=f"{SHOWN_NEVER * 5}a,{SHOWN_NEVER * 5}b",
         API_KEY=f"wp_{SHOWN_NEVER * 5}",
         VANCEAI__API_TOKEN=SHOWN_NEVER,
+        PERFECTCORP__CLIENT_ID=SHOWN_NEVER,
+        PERFECTCORP__CLIENT_SECRET=SHOWN_NEVER,
+        AILABTOOLS__API_KEY=SHOWN_NEVER,
         PICWISH__API_KEY=SHOWN_NEVER,
+        DATABASE_URL=f"postgresql://wirephoto:{SHOWN_NEVER}@127.0.0.1/wirephoto",
+        METRICS_TOKEN=SHOWN_NEVER,
     )
     settings = load()
     assert SHOWN_NEVER not in repr(settings) + str(settings) + settings.model_dump_json()

@@ -1,0 +1,121 @@
+"""Settings that belong to one vendor: where it is, what it takes as credentials, and the pace it is asked at."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from handlers.vendors.contract import Pace, Window
+
+
+class Unconfirmed(StrEnum):
+    """What to do when nobody knows whether a paid call was taken in, at a vendor where a second one may cost again."""
+
+    RESUBMIT = "resubmit"  # at most once, and `billing.possible_duplicate` says so
+    FAIL = "fail"
+
+
+def _given(value: SecretStr | None) -> SecretStr | None:
+    # An empty variable is a template that nobody filled in: better told at once than at the first refused job.
+    if value is not None and not value.get_secret_value().strip():
+        raise ValueError("is empty; give the credential, or remove the setting")
+    return value
+
+
+Credential = Annotated[SecretStr | None, AfterValidator(_given)]
+
+
+class Limit(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    scope: Literal["ip", "account"] = "account"
+    requests: int = Field(ge=1)
+    seconds: float = Field(gt=0)
+
+
+class VendorSettings(BaseModel):
+    """What every vendor has; what is unset stays as the vendor's document says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    CREDENTIALS: ClassVar[tuple[str, ...]]
+    """The settings that an account consists of: all of them, or none."""
+
+    base_url: str
+    limits: list[Limit] | None = None
+    poll_seconds: float | None = Field(None, gt=0)
+    max_concurrent: int | None = Field(None, ge=1)
+    deadline_seconds: float | None = Field(None, gt=0)
+    call_seconds: float | None = Field(None, gt=0)  # how long the paid call, with its upload, may take
+    unconfirmed: Unconfirmed = Unconfirmed.RESUBMIT
+
+    @field_validator("base_url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an http or https URL")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _whole_account(self) -> Self:
+        missing = [name.upper() for name in self.CREDENTIALS if getattr(self, name) is None]
+        if missing and len(missing) < len(self.CREDENTIALS):
+            raise ValueError(f"{' and '.join(missing)} must be given too: half of the credentials opens nothing")
+        return self
+
+    def secrets(self) -> Mapping[str, str]:
+        """The credentials by name; empty where there is no account."""
+        given: dict[str, SecretStr | None] = {name: getattr(self, name) for name in self.CREDENTIALS}
+        return {name: secret.get_secret_value() for name, secret in given.items() if secret is not None}
+
+    def paced(self, pace: Pace) -> Pace:
+        """The vendor's documented pace with these settings laid over it."""
+        changes: dict[str, Any] = {
+            "interval": self.poll_seconds,
+            "first_poll": self.poll_seconds,
+            "max_concurrent": self.max_concurrent,
+            "deadline": self.deadline_seconds,
+            "call": self.call_seconds,
+        }
+        if self.limits is not None:
+            changes["windows"] = tuple(Window(entry.scope, entry.requests, entry.seconds) for entry in self.limits)
+        return replace(pace, **{name: value for name, value in changes.items() if value is not None})
+
+
+class VanceAISettings(VendorSettings):
+    CREDENTIALS = ("api_token",)
+
+    base_url: str = "https://api-service.vanceai.com/web_api/v1"
+    api_token: Credential = None
+    watchdog_seconds: float | None = Field(None, gt=0)
+
+    def paced(self, pace: Pace) -> Pace:
+        paced = super().paced(pace)
+        return paced if self.watchdog_seconds is None else replace(paced, watchdog=self.watchdog_seconds)
+
+
+class PerfectCorpSettings(VendorSettings):
+    CREDENTIALS = ("client_id", "client_secret")
+
+    base_url: str = "https://yce-api-01.perfectcorp.com/s2s/v1.0"
+    client_id: Credential = None
+    client_secret: Credential = None
+    keepalive_seconds: float = Field(10, gt=0)  # a task unasked for longer is dropped by the vendor
+
+
+class AILabToolsSettings(VendorSettings):
+    CREDENTIALS = ("api_key",)
+
+    base_url: str = "https://www.ailabapi.com"
+    api_key: Credential = None
+
+
+class PicWishSettings(VendorSettings):
+    CREDENTIALS = ("api_key",)
+
+    base_url: str = "https://techhk.aoscdn.com"
+    api_key: Credential = None
