@@ -13,11 +13,8 @@ The server may go away and come back at any time: meanwhile everybody is told St
 from __future__ import annotations  # asyncpg's own classes are generic for the type checker alone
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import asyncpg
@@ -25,6 +22,7 @@ import structlog
 from asyncpg.pool import PoolConnectionProxy
 
 from service.store.database import Locked, NotAStore, Query, Reader, Row, StoreUnavailable, Unit, Values
+from service.store.postgres_sql import compiled
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,45 +58,6 @@ _OUTSIDE = (
 )
 # A unit that another one has crossed. One that inserted the same key is met as a row when the unit runs again.
 _CROSSED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.UniqueViolationError)
-
-_TOKEN = re.compile(
-    r"'(?:[^']|'')*'"  # a text
-    r"|--[^\n]*"
-    r"|/\*postgres (?P<only>.*?)\*/"  # what only this database reads
-    r"|/\*.*?\*/"
-    r"|(?<![:\w]):(?P<name>[a-z_]\w*)",
-    re.DOTALL,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    text: str
-    names: tuple[str, ...]
-
-    def arguments(self, values: Values) -> list[Any]:
-        return [_storable(values[name]) for name in self.names]
-
-
-def _storable(value: Any) -> Any:
-    """TEXT can't hold a NUL. Users' are refused at the door; where the world outside says one, a sign stands for it."""
-    return value.replace("\x00", "\ufffd") if isinstance(value, str) and "\x00" in value else value
-
-
-@lru_cache(maxsize=1024)
-def compiled(sql: str) -> Compiled:
-    """Our `:name` as PostgreSQL's `$1`, and what stands in `/*postgres … */` as part of the statement."""
-    numbers: dict[str, int] = {}
-
-    def replace(match: re.Match[str]) -> str:
-        if match["only"] is not None:
-            return match["only"]
-        if match["name"] is not None:
-            return f"${numbers.setdefault(match['name'], len(numbers) + 1)}"
-        return match[0]
-
-    text = _TOKEN.sub(replace, sql)
-    return Compiled(text, tuple(numbers))
 
 
 class _Connection(asyncpg.Connection):

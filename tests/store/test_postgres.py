@@ -12,7 +12,8 @@ import pytest
 
 from service.store import postgres as postgres_store
 from service.store.database import Locked, Reader, StoreUnavailable, Tx
-from service.store.postgres import Postgres, compiled
+from service.store.postgres import Postgres
+from service.store.postgres_sql import compiled
 from tests.postgres import Server, server
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ import pytest
 
 from service.store.database import Tx
 from service.store.migrate import migrations
-from service.store.postgres import compiled
+from service.store.postgres_sql import compiled
 from service.store.sql import Statements
 from tests.postgres import Server
 from tests.store.rows import Rows
