@@ -111,7 +111,7 @@ async def _job_broken(core: Core, job: Job, fault: Exception) -> None:
 async def _try_later(tx: Tx, core: Core, job: Job, *, counted: bool) -> Announced | None:
     """A fault of ours must not hold a job for ever: it is tried again, and then ended in plain words."""
     now = core.clock.now()
-    if not counted or job.faults + 1 < MOST_FAULTS:
-        await jobs.try_later(tx, job.row, core.node, now + retry.backoff(job.faults), counted=counted)
+    ours = await jobs.try_later(tx, job.row, core.node, now + retry.backoff(job.faults), counted=counted)
+    if not ours or not counted or job.faults + 1 < MOST_FAULTS:
         return None
     return await announce.fail_job(tx, core, job.row, announce.OUR_FAULT, None, now)
