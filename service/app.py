@@ -94,7 +94,7 @@ async def running(
     the first admin key where one has to be made up, before it is stored: a crash between must not lock everybody out.
     """
     clock = clock or SystemClock()
-    rng = jitter or random.SystemRandom()
+    rng = jitter or random.Random()  # noqa: S311 - it spreads retries, and keeps no secret
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings.data_dir.chmod(0o700)
     async with AsyncExitStack() as stack:

@@ -17,6 +17,8 @@ _SECRET_SHAPES = re.compile(
 )
 HIDDEN = "[hidden]"
 
+_level = logging.INFO
+
 
 def hide(value: Any) -> Any:
     """`value` with everything that looks like a secret replaced."""
@@ -37,8 +39,15 @@ def _hide_secrets(_: Any, __: str, entry: MutableMapping[str, Any]) -> MutableMa
     return hidden
 
 
+def shows(level: int) -> bool:
+    """Whether lines of this level are written at all."""
+    return level >= _level
+
+
 def configure(*, json: bool, level: int = logging.INFO) -> None:
     """Set up structlog, and send what libraries log the same way."""
+    global _level
+    _level = level
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

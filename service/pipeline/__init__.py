@@ -9,6 +9,7 @@
 7. `fetch`     result bytes → fsynced asset → job finished, event, deliveries
 8. `deliver`   delivery → attempt
 9. `retry`     pure: when, if ever, next
+10. `record`   what attempts came to → the store, many at once
 
 Beside the way: `core` is what every step is handed, `worker` the loop that runs one, `crew` says who works on what,
 `announce` turns a change into an event and its deliveries, `shown` gives each noun its one JSON form, `cancel` ends a

@@ -7,6 +7,7 @@ holds up nobody else: a lane sends at most `max_in_flight` at once, and one at a
 
 import asyncio
 import json
+import logging
 import resource
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine, Sequence
@@ -17,9 +18,10 @@ import structlog
 from handlers.destinations.contract import Destinations, Message, NoSteps
 from schemas.delivery import Attempt, DeliveryState, Outcome, Owed
 from schemas.endpoint import Endpoint, EndpointState, Target
-from schemas.event import EventType
-from service.pipeline import retry, shown
+from service import log as log_module
+from service.pipeline import retry
 from service.pipeline.core import Announced, Core
+from service.pipeline.record import Recorder, Tried
 from service.security.vault import Vault
 from service.store import deliveries, endpoints, events
 from service.store.database import StoreUnavailable, Tx
@@ -76,6 +78,7 @@ class Deliver:
         self._lanes: dict[int, Lane] = {}
         self._messages: OrderedDict[int, Message] = OrderedDict()
         self._message_bytes = 0
+        self._recorder = Recorder(core)
         self._tasks: set[asyncio.Task[None]] = set()
         # Lanes that wait for room: those below their share, and those that have it and want more.
         self._crowded: OrderedDict[int, Lane] = OrderedDict()
@@ -144,30 +147,35 @@ class Deliver:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._recorder.stop(grace)
 
     # --- lanes ---------------------------------------------------------------------------------------------------
 
     def _pump(self, lane: Lane) -> None:
-        """Start as many attempts as the lane may have under way."""
+        """Start as many senders as the lane may have under way."""
+        while (chosen := self._next(lane)) is not None:
+            self._spawn(self._send_all(lane, *chosen))
+
+    def _next(self, lane: Lane) -> tuple[Owed, Target] | None:
+        """Take what the lane may send now, with its place. The target is as it is now: it may be changed any time."""
         if self._stopping or not lane.waiting or lane.filling is not None:
-            return
+            return None
         if lane.endpoint is None:
             lane.filling = self._spawn(self._load(lane))
-            return
-        while lane.waiting and lane.in_flight < lane.most:
-            if lane.not_before > self._core.clock.now():
-                lane.filling, lane.resting = self._spawn(self._rest(lane)), True
-                return
-            if not self._has_room(lane):
-                line = self._crowded if lane.in_flight < FAIR_SHARE else self._sated
-                line[lane.row] = lane
-                return
-            owed = lane.waiting.popleft()
-            lane.in_flight += 1
-            self._under_way += 1
-            assert lane.target is not None, "loaded together with the endpoint"
-            # The target as it is now: the endpoint may be changed before the task runs.
-            self._spawn(self._deliver(lane, owed, lane.target))
+            return None
+        if lane.in_flight >= lane.most:
+            return None
+        if lane.not_before and lane.not_before > self._core.clock.now():
+            lane.filling, lane.resting = self._spawn(self._rest(lane)), True
+            return None
+        if not self._has_room(lane):
+            line = self._crowded if lane.in_flight < FAIR_SHARE else self._sated
+            line[lane.row] = lane
+            return None
+        lane.in_flight += 1
+        self._under_way += 1
+        assert lane.target is not None, "loaded together with the endpoint"
+        return lane.waiting.popleft(), lane.target
 
     def _has_room(self, lane: Lane) -> bool:
         """Attempts under way have one bound for all, for sockets are finite; the more there are, the fairer it is."""
@@ -229,9 +237,24 @@ class Deliver:
 
     # --- one attempt ---------------------------------------------------------------------------------------------
 
+    async def _send_all(self, lane: Lane, owed: Owed, target: Target) -> None:
+        """One after the other while the lane has more and may: a task for each would cost as much as signing it."""
+        while True:
+            try:
+                await self._deliver(lane, owed, target)
+            finally:
+                lane.in_flight -= 1
+                self._under_way -= 1
+                self._offer_room()
+            following = self._next(lane)
+            if following is None:
+                break
+            owed, target = following
+        self._drop_if_idle(lane)
+
     async def _deliver(self, lane: Lane, owed: Owed, target: Target) -> None:
         try:
-            message = await self._message(owed.event)
+            message = self._messages.get(owed.event) or await self._message(owed.event)
             attempt = await self._destinations[target.kind].send(message, target, NoSteps())
             await self._record(lane, owed, target.id, message, attempt)
         except Exception as error:
@@ -242,17 +265,9 @@ class Deliver:
                 log.exception("delivery.fault", endpoint=target.id)
             await self._core.clock.sleep(PAUSE_AFTER_FAULT_SECONDS)
             lane.waiting.append(owed)
-        finally:
-            lane.in_flight -= 1
-            self._under_way -= 1
-            self._offer_room()
-            self._pump(lane)
-            self._drop_if_idle(lane)
 
     async def _message(self, event: int) -> Message:
-        known = self._messages.get(event)
-        if known is not None:
-            return known
+        """What is no longer in memory."""
         stored = await self._core.db.read(events.by_row, event)
         message = Message(stored.id, stored.type, stored.payload.encode())
         self._remember(event, message)
@@ -270,13 +285,12 @@ class Deliver:
     async def _record(self, lane: Lane, owed: Owed, endpoint_id: str, message: Message, attempt: Attempt) -> None:
         now = self._core.clock.now()
         verdict = retry.verdict(self._schedule, attempt, owed.attempts + 1, now, self._jitter())
-        # A unit that was handed in is run, whatever becomes of who waits for it.
-        announced = await self._core.db.write(_record, self._core, owed, attempt, verdict, message.type, now)
+        await self._recorder.record(Tried(owed, attempt, verdict, message.type))
         self._judge(lane, attempt, verdict, now)
-        for entry in announced:
-            self._core.tell(entry)
         if verdict.state is DeliveryState.DELIVERED:
-            log.debug("delivery.delivered", endpoint=endpoint_id, event_id=message.id, ms=attempt.ms)
+            # Asked first: of a line that nobody sees, its making would be most of the cost.
+            if log_module.shows(logging.DEBUG):
+                log.debug("delivery.delivered", endpoint=endpoint_id, event_id=message.id, ms=attempt.ms)
             return
         log.info(
             "delivery.attempted",
@@ -319,48 +333,3 @@ async def _put_away(tx: Tx, endpoint: int, now: int) -> None:
         await deliveries.discard(tx, endpoint, now)
     elif current.state is not EndpointState.ENABLED:
         await deliveries.hold(tx, endpoint)
-
-
-async def _record(
-    tx: Tx, core: Core, owed: Owed, attempt: Attempt, verdict: retry.Verdict, event_type: str, now: int
-) -> list[Announced]:
-    """The attempt, what becomes of the delivery, and what others are told of it: one unit."""
-    number = owed.attempts + 1
-    if verdict.next_at is not None:
-        ours = await deliveries.retry(tx, owed.delivery, core.node, number, verdict.next_at)
-    else:
-        ours = await deliveries.settle(tx, owed.delivery, core.node, verdict.state, number, now)
-    if not ours:
-        # Another node has taken it over; its own attempt is the one that counts.
-        return []
-    await deliveries.add_attempt(tx, owed.delivery, number, attempt)
-    announced = []
-    if attempt.outcome is Outcome.GONE:
-        announced += await disable(tx, core, owed.endpoint, "gone", now)
-    # Of its own exhaustion an event about exhaustion says nothing: that would never end.
-    if verdict.state is DeliveryState.EXHAUSTED and event_type != EventType.DELIVERY_EXHAUSTED:
-        announced.append(await _exhausted(tx, core, owed, now))
-    return announced
-
-
-async def disable(tx: Tx, core: Core, endpoint: int, reason: str, now: int) -> list[Announced]:
-    """The endpoint takes nothing more until it is enabled again; what it is owed is held."""
-    disabled = await endpoints.disable(tx, endpoint, reason, now)
-    if disabled is None:
-        return []
-    await deliveries.hold(tx, endpoint)
-    data = shown.endpoint(disabled)
-    event = await events.add(tx, disabled.project, EventType.ENDPOINT_DISABLED, data, now)
-    return [Announced(event, await deliveries.fan_out(tx, event, core.node, about=disabled.row))]
-
-
-async def _exhausted(tx: Tx, core: Core, owed: Owed, now: int) -> Announced:
-    delivery = await deliveries.by_row(tx, owed.delivery)
-    event = await events.add(
-        tx,
-        delivery.project,
-        EventType.DELIVERY_EXHAUSTED,
-        shown.delivery(delivery),
-        now,
-    )
-    return Announced(event, await deliveries.fan_out(tx, event, core.node, about=owed.endpoint))

@@ -8,9 +8,14 @@ from schemas.delivery import Attempt, Delivery, DeliveryState, Outcome, Owed, Pa
 from schemas.endpoint import Endpoint, EndpointState, wants
 from schemas.event import Event
 from service.store import endpoints, sql
-from service.store.database import Reader, Row, Tx
+from service.store.database import Reader, Row, Tx, Values
 
 _SQL = sql.beside(__file__)
+
+# The places for rows in the statement `delivered`; one that is not needed holds a row that there never is.
+_AT_ONCE = 16
+_PLACES = tuple(f"row_{number}" for number in range(_AT_ONCE))
+_NO_ROWS = (-1,) * _AT_ONCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +41,6 @@ def _delivery(row: Row) -> Delivery:
     )
 
 
-async def owe(tx: Tx, event: Event, endpoint: Endpoint, node: int) -> Owed | None:
-    """Owe an event to one endpoint. None where the endpoint takes nothing now: the delivery is held for it."""
-    held = endpoint.state is not EndpointState.ENABLED
-    row = await tx.one(
-        _SQL["add"],
-        {
-            "public_id": ids.new_id("dlv", event.created_at),
-            "project": event.project,
-            "event": event.row,
-            "endpoint": endpoint.row,
-            "state": DeliveryState.HELD if held else DeliveryState.PENDING,
-            "node": None if held else node,
-            "now": event.created_at,
-        },
-    )
-    assert row is not None
-    return None if held else Owed(int(row["id"]), endpoint.row, event.row, 0)
-
-
 async def fan_out(
     tx: Tx, event: Event, node: int, *, channels: tuple[str, ...] = (), about: int | None = None
 ) -> list[Owed]:
@@ -62,14 +48,30 @@ async def fan_out(
 
     `about`: the endpoint that the event is about, which never hears of itself.
     """
-    owed = []
-    for endpoint in await endpoints.of_event(tx, event.project, event.job):
-        if endpoint.row == about or not wants(endpoint, event.type, channels):
-            continue
-        delivery = await owe(tx, event, endpoint, node)
-        if delivery is not None:
-            owed.append(delivery)
-    return owed
+    subscribers = [
+        endpoint
+        for endpoint in await endpoints.of_event(tx, event.project, event.job)
+        if endpoint.row != about and wants(endpoint, event.type, channels)
+    ]
+    if not subscribers:
+        return []
+    await tx.run_many(_SQL["add"], [_new(event, endpoint, node) for endpoint in subscribers])
+    rows = await tx.all(_SQL["added"], {"event": event.row})
+    return [Owed(row["id"], row["endpoint_id"], event.row, 0) for row in rows]
+
+
+def _new(event: Event, endpoint: Endpoint, node: int) -> Values:
+    """For an endpoint that takes nothing now the delivery is held."""
+    held = endpoint.state is not EndpointState.ENABLED
+    return {
+        "public_id": ids.new_id("dlv", event.created_at),
+        "project": event.project,
+        "event": event.row,
+        "endpoint": endpoint.row,
+        "state": DeliveryState.HELD if held else DeliveryState.PENDING,
+        "node": None if held else node,
+        "now": event.created_at,
+    }
 
 
 async def claim(tx: Tx, node: int, now: int, limit: int) -> list[Owed]:
@@ -80,6 +82,17 @@ async def claim(tx: Tx, node: int, now: int, limit: int) -> list[Owed]:
 async def next_due(reader: Reader) -> int | None:
     row = await reader.one(_SQL["next_due"], {})
     return None if row is None else row["due_at"]
+
+
+async def delivered(tx: Tx, rows: Sequence[int], node: int, attempts: int, now: int) -> set[int]:
+    """Settle many that were delivered at the same number of attempts. Which of them were this node's."""
+    ours: set[int] = set()
+    for start in range(0, len(rows), _AT_ONCE):
+        some = rows[start : start + _AT_ONCE]
+        places = zip(_PLACES, (*some, *_NO_ROWS[len(some) :]), strict=True)
+        values = {"node": node, "attempts": attempts, "now": now, **dict(places)}
+        ours.update(row["id"] for row in await tx.all(_SQL["delivered"], values))
+    return ours
 
 
 async def settle(tx: Tx, delivery: int, node: int, state: DeliveryState, attempts: int, now: int) -> bool:
@@ -113,19 +126,25 @@ async def let_go(tx: Tx, delivery: int, node: int, now: int) -> bool:
     return await tx.run(_SQL["let_go"], {"delivery": delivery, "node": node, "now": now}) == 1
 
 
-async def add_attempt(tx: Tx, delivery: int, number: int, attempt: Attempt) -> None:
-    values = {
-        "public_id": ids.new_id("att", attempt.started_at),
-        "delivery": delivery,
-        "number": number,
-        "started_at": attempt.started_at,
-        "ms": attempt.ms,
-        "outcome": attempt.outcome,
-        "status": attempt.status,
-        "error": attempt.error,
-        "response_head": attempt.response_head,
-    }
-    await tx.run(_SQL["add_attempt"], values)
+async def add_attempts(tx: Tx, made: Sequence[tuple[int, int, Attempt]]) -> None:
+    """Each with its delivery and its number."""
+    await tx.run_many(
+        _SQL["add_attempt"],
+        [
+            {
+                "public_id": ids.new_id("att", attempt.started_at),
+                "delivery": delivery,
+                "number": number,
+                "started_at": attempt.started_at,
+                "ms": attempt.ms,
+                "outcome": attempt.outcome,
+                "status": attempt.status,
+                "error": attempt.error,
+                "response_head": attempt.response_head,
+            }
+            for delivery, number, attempt in made
+        ],
+    )
 
 
 async def attempts(reader: Reader, delivery: int) -> Sequence[PastAttempt]:

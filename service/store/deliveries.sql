@@ -1,7 +1,9 @@
 -- name: add
 INSERT INTO deliveries (public_id, project_id, event_id, endpoint_id, state, node, created_at)
-VALUES (:public_id, :project, :event, :endpoint, :state, :node, :now)
-RETURNING id;
+VALUES (:public_id, :project, :event, :endpoint, :state, :node, :now);
+
+-- name: added
+SELECT id, endpoint_id FROM deliveries WHERE event_id = :event AND state = 'pending' ORDER BY id;
 
 -- As in jobs.sql.
 -- name: claim
@@ -20,6 +22,16 @@ SELECT MIN(due_at) AS due_at FROM deliveries WHERE due_at IS NOT NULL;
 UPDATE deliveries SET state = :state, attempts = :attempts, retry_at = NULL, due_at = NULL, node = NULL,
     finished_at = CASE WHEN CAST(:state AS TEXT) <> 'held' THEN CAST(:now AS BIGINT) END
 WHERE id = :delivery AND node = :node AND state IN ('pending', 'held');
+
+-- The common case of settle, for many at once.
+-- name: delivered
+UPDATE deliveries SET state = 'delivered', attempts = :attempts, retry_at = NULL, due_at = NULL, node = NULL,
+    finished_at = :now
+WHERE node = :node AND state IN ('pending', 'held') AND id IN (
+    :row_0, :row_1, :row_2, :row_3, :row_4, :row_5, :row_6, :row_7,
+    :row_8, :row_9, :row_10, :row_11, :row_12, :row_13, :row_14, :row_15
+)
+RETURNING id;
 
 -- name: retry
 UPDATE deliveries SET attempts = :attempts, node = NULL,

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from schemas.endpoint import Endpoint, EndpointState
 from service.store import sql
@@ -34,8 +35,21 @@ class Changeable:
         }
 
 
+# Read again for each event, and always the same.
+@lru_cache(maxsize=4096)
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
+
+
+@lru_cache(maxsize=4096)
+def _headers(text: str) -> tuple[tuple[str, ...], str]:
+    """The names, and the sealed values."""
+    headers = json.loads(text)
+    return tuple(headers["names"]), headers["sealed"]
+
+
 def _endpoint(row: Row) -> Endpoint:
-    headers = json.loads(row["headers"])
+    header_names, sealed_headers = _headers(row["headers"])
     return Endpoint(
         row=row["id"],
         id=row["public_id"],
@@ -43,11 +57,11 @@ def _endpoint(row: Row) -> Endpoint:
         job=row["job_id"],
         kind=row["kind"],
         url=row["url"],
-        events=tuple(json.loads(row["events"])),
-        channels=tuple(json.loads(row["channels"])),
+        events=_names(row["events"]),
+        channels=_names(row["channels"]),
         description=row["description"],
-        header_names=tuple(headers["names"]),
-        sealed_headers=headers["sealed"],
+        header_names=header_names,
+        sealed_headers=sealed_headers,
         sealed_secret=row["secret"],
         max_in_flight=row["max_in_flight"],
         state=EndpointState(row["state"]),

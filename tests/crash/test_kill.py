@@ -344,7 +344,7 @@ async def test_a_delivery_that_was_cut_off_is_made_again_under_the_same_id(
         assert first.verified(endpoint["secret"]) == second.verified(endpoint["secret"])
 
 
-@pytest.mark.parametrize("die", ["before:deliver._record:1", "after:deliver._record:1"])
+@pytest.mark.parametrize("die", ["before:record.write_down:1", "after:record.write_down:1"])
 async def test_a_delivery_is_repeated_only_if_its_answer_is_not_on_paper(
     launch: Launch, data_dir: Path, photo: Path, die: str
 ) -> None:

@@ -266,8 +266,8 @@ async def test_attempts_are_kept_in_order_with_all_they_say(made: Rows) -> None:
         Attempt(Outcome.SLOW_DOWN, NOW + 1, 8, status=503, response_head="später"),
         Attempt(Outcome.DELIVERED, NOW + 2, 9, status=204, response_head=""),
     ]
-    for number, attempt in enumerate(tries, 1):
-        await made.db.write(deliveries.add_attempt, owed.delivery, number, attempt)
+    numbered = [(owed.delivery, number, attempt) for number, attempt in enumerate(tries, 1)]
+    await made.db.write(deliveries.add_attempts, numbered)
     past = await made.db.read(deliveries.attempts, owed.delivery)
     assert [entry.attempt for entry in past] == tries
     assert [entry.number for entry in past] == [1, 2, 3]

@@ -1,0 +1,148 @@
+"""Tenth step: what attempts came to is written down.
+
+While one unit is being committed, the outcomes that come in gather, and together they are the next: a busy node pays
+for a transaction once for many attempts, an idle one waits for nobody.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas.delivery import Attempt, DeliveryState, Outcome, Owed
+from schemas.event import EventType
+from service.pipeline import retry, shown
+from service.pipeline.core import Announced, Core
+from service.store import deliveries, endpoints, events
+from service.store.database import Tx
+
+# Outcomes in one unit: it keeps others from the database for a few milliseconds at most.
+MOST_AT_ONCE = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A delivery after an attempt, and what is to become of it."""
+
+    owed: Owed
+    attempt: Attempt
+    verdict: retry.Verdict
+    event_type: str
+
+    @property
+    def number(self) -> int:
+        return self.owed.attempts + 1
+
+
+class Recorder:
+    """One for a node. `record` answers once an outcome is durable, and others have been told of it."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._waiting: list[tuple[Tried, asyncio.Future[None]]] = []
+        self._writing: asyncio.Task[None] | None = None
+
+    def record(self, tried: Tried) -> asyncio.Future[None]:
+        """Done after the commit; while the store is away it waits. Its exception is a fault of ours."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((tried, done))
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write())
+        return done
+
+    async def stop(self, grace: float) -> None:
+        """What was handed in may still be written. What was not is the next start's, and sent a second time."""
+        if self._writing is not None:
+            await asyncio.wait({self._writing}, timeout=grace)
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
+
+    async def _write(self) -> None:
+        try:
+            while self._waiting:
+                some, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+                await self._commit_or_fail(some)
+        finally:
+            self._writing = None
+
+    async def _commit_or_fail(self, some: Sequence[tuple[Tried, asyncio.Future[None]]]) -> None:
+        try:
+            await self._commit(some)
+        except Exception as fault:  # noqa: BLE001 - handed to whoever waits
+            if len(some) == 1:
+                ((_, done),) = some
+                if not done.done():
+                    done.set_exception(fault)
+                return
+            # One may have spoilt it for all.
+            for one in some:
+                await self._commit_or_fail([one])
+
+    async def _commit(self, some: Sequence[tuple[Tried, asyncio.Future[None]]]) -> None:
+        tried = [entry for entry, _ in some]
+        for announced in await self._core.insist(write_down, self._core, tried, self._core.clock.now()):
+            self._core.tell(announced)
+        for _, done in some:
+            # Nobody waits any more for what was under way when the service was stopped.
+            if not done.done():
+                done.set_result(None)
+
+
+async def write_down(tx: Tx, core: Core, tried: Sequence[Tried], now: int) -> list[Announced]:
+    """The attempts, what becomes of their deliveries, and what others are told of it: one unit."""
+    # What another node has taken over is left out: its own attempt is the one that counts.
+    ours = await _settled(tx, core, tried, now)
+    if ours:
+        await deliveries.add_attempts(tx, [(entry.owed.delivery, entry.number, entry.attempt) for entry in ours])
+    announced = []
+    for entry in ours:
+        if entry.attempt.outcome is Outcome.GONE:
+            announced += await _disable(tx, core, entry.owed.endpoint, "gone", now)
+        # Of its own exhaustion an event about exhaustion says nothing: that would never end.
+        if entry.verdict.state is DeliveryState.EXHAUSTED and entry.event_type != EventType.DELIVERY_EXHAUSTED:
+            announced.append(await _exhausted(tx, core, entry.owed, now))
+    return announced
+
+
+async def _settled(tx: Tx, core: Core, tried: Sequence[Tried], now: int) -> list[Tried]:
+    """Those whose deliveries were still this node's. A delivery that was held meanwhile may be here twice."""
+    done: defaultdict[int, list[Tried]] = defaultdict(list)
+    ours = []
+    for entry in tried:
+        if entry.verdict.state is DeliveryState.DELIVERED:
+            done[entry.number].append(entry)
+        elif await _settle(tx, core, entry, now):
+            ours.append(entry)
+    for number, entries in done.items():
+        rows = await deliveries.delivered(tx, [entry.owed.delivery for entry in entries], core.node, number, now)
+        for entry in entries:
+            if entry.owed.delivery in rows:
+                rows.remove(entry.owed.delivery)
+                ours.append(entry)
+    return ours
+
+
+async def _settle(tx: Tx, core: Core, tried: Tried, now: int) -> bool:
+    verdict = tried.verdict
+    if verdict.next_at is not None:
+        return await deliveries.retry(tx, tried.owed.delivery, core.node, tried.number, verdict.next_at)
+    return await deliveries.settle(tx, tried.owed.delivery, core.node, verdict.state, tried.number, now)
+
+
+async def _disable(tx: Tx, core: Core, endpoint: int, reason: str, now: int) -> list[Announced]:
+    """The endpoint takes nothing more until it is enabled again; what it is owed is held."""
+    disabled = await endpoints.disable(tx, endpoint, reason, now)
+    if disabled is None:
+        return []
+    await deliveries.hold(tx, endpoint)
+    data = shown.endpoint(disabled)
+    event = await events.add(tx, disabled.project, EventType.ENDPOINT_DISABLED, data, now)
+    return [Announced(event, await deliveries.fan_out(tx, event, core.node, about=disabled.row))]
+
+
+async def _exhausted(tx: Tx, core: Core, owed: Owed, now: int) -> Announced:
+    delivery = await deliveries.by_row(tx, owed.delivery)
+    data = shown.delivery(delivery)
+    event = await events.add(tx, delivery.project, EventType.DELIVERY_EXHAUSTED, data, now)
+    return Announced(event, await deliveries.fan_out(tx, event, core.node, about=owed.endpoint))
