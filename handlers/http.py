@@ -13,7 +13,6 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -23,7 +22,6 @@ from types import MappingProxyType
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from aiohttp.payload import Payload
-from yarl import URL
 
 # The parts of this module's interface that live below it are named twice: callers know only `handlers.http`.
 from handlers.bodies import Part as Part
@@ -34,44 +32,15 @@ from handlers.connections import AddrInfo as AddrInfo
 from handlers.connections import SocketJudge as SocketJudge
 from handlers.links import loose_url, origin_of, parse_url
 from handlers.names import Resolver
+from handlers.transport import Answer as Answer
+from handlers.transport import Target, transport_error
+from handlers.transport import TransportError as TransportError
 
-_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # What may follow a redirect to another origin: an allow-list, for vendors put keys into headers of any name.
 _CARRIED = frozenset({"accept", "accept-language", "range", "user-agent"})
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
-
-
-class TransportError(Exception):
-    """No complete answer came.
-
-    `kind`: refused_address, bad_url, dns, connect, tls, timeout, broken, too_large or too_many_redirects.
-    `sent` is False only where it is certain that the peer cannot have received the request.
-    The text names the origin at most: paths, queries and credentials hold secrets.
-    """
-
-    def __init__(self, kind: str, message: str, *, sent: bool) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.sent = sent
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer of any status. `headers` are case-insensitive; `ms` runs from the call to the last byte kept."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    truncated: bool
-    ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    url: URL
-    origin: str
-    trusted: bool
 
 
 # The first that fits names the kind.
@@ -84,24 +53,13 @@ _KINDS: tuple[tuple[type[Exception], str], ...] = (
     (TimeoutError, "timeout"),
     (Exception, "broken"),
 )
-_TEXTS: Mapping[str, str] = {
-    "refused_address": "{origin} leads to an address that is not public",
-    "bad_url": "{origin} is not a usable URL",
-    "dns": "the name of {origin} can't be resolved",
-    "connect": "no connection to {origin}",
-    "tls": "no TLS connection to {origin}",
-    "timeout": "{origin} gave no complete answer in time",
-    "broken": "the exchange with {origin} broke off before its answer was complete",
-    "too_large": "the answer of {origin} is larger than {limit} bytes",
-    "too_many_redirects": "{origin} redirects once more after {limit} redirects",
-}
 _FAULTS = (aiohttp.ClientError, OSError, ValueError, zlib.error)
 
 
-def _explain(fault: Exception, target: _Target, sent: bool) -> TransportError:
+def _explain(fault: Exception, target: Target, sent: bool) -> TransportError:
     inner = fault.__cause__ or fault
     if isinstance(inner, AddressRefused):
-        return _error("refused_address", target, sent=sent)
+        return transport_error("refused_address", target, sent=sent)
     kind = next(kind for of, kind in _KINDS if isinstance(fault, of))
     why = None
     # The system's and OpenSSL's own words. asyncio's would tell the address behind a name.
@@ -109,18 +67,13 @@ def _explain(fault: Exception, target: _Target, sent: bool) -> TransportError:
         why = os.strerror(inner.errno)
     elif kind == "tls":
         why = getattr(inner, "verify_message", None) or getattr(inner, "reason", None)
-    return _error(kind, target, sent=sent, why=why)
-
-
-def _error(kind: str, target: _Target, *, sent: bool, why: str | None = None, limit: int = 0) -> TransportError:
-    text = _TEXTS[kind].format(origin=target.origin, limit=limit)
-    return TransportError(kind, f"{text}: {why}" if why else text, sent=sent)
+    return transport_error(kind, target, sent=sent, why=why)
 
 
 class Stream:
     """An answer whose body is read piece by piece."""
 
-    def __init__(self, response: aiohttp.ClientResponse, target: _Target, end: float, max_bytes: int) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, target: Target, end: float, max_bytes: int) -> None:
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
         self._response = response
@@ -145,7 +98,7 @@ class Stream:
             raise _explain(fault, self._target, sent=True) from None
 
     def _too_large(self) -> TransportError:
-        return _error("too_large", self._target, sent=True, limit=self._max_bytes)
+        return transport_error("too_large", self._target, sent=True, limit=self._max_bytes)
 
 
 class Http:
@@ -188,7 +141,7 @@ class Http:
         method: str,
         url: str,
         *,
-        headers: Mapping[str, str] = _NO_HEADERS,
+        headers: Mapping[str, str] = NO_HEADERS,
         body: bytes | None = None,
         form: Sequence[tuple[str, str]] | None = None,
         parts: Sequence[Part] | None = None,
@@ -211,10 +164,10 @@ class Http:
             response = await self._send(method, target, headers, data, connect, end)
             try:
                 if not cut and method != "HEAD" and (response.content_length or 0) > keep:
-                    raise _error("too_large", target, sent=True, limit=keep)
+                    raise transport_error("too_large", target, sent=True, limit=keep)
                 held, truncated = await _read(response, end, keep, cut)
                 if truncated and not cut:
-                    raise _error("too_large", target, sent=True, limit=keep)
+                    raise transport_error("too_large", target, sent=True, limit=keep)
             except _FAULTS as fault:
                 raise _explain(fault, target, sent=True) from None
             finally:
@@ -247,7 +200,7 @@ class Http:
             finally:
                 response.release()
             if hops == redirects:
-                raise _error("too_many_redirects", target, sent=True, limit=redirects)
+                raise transport_error("too_many_redirects", target, sent=True, limit=redirects)
             hops += 1
             before, target = target, self._next_target(target, location)
             if target.origin != before.origin:
@@ -258,7 +211,7 @@ class Http:
         method: str,
         url: str,
         *,
-        headers: Mapping[str, str] = _NO_HEADERS,
+        headers: Mapping[str, str] = NO_HEADERS,
         form: Sequence[tuple[str, str]] | None = None,
         deadline: float,
         connect: float = 5.0,
@@ -283,7 +236,7 @@ class Http:
     async def _send(
         self,
         method: str,
-        target: _Target,
+        target: Target,
         headers: Mapping[str, str],
         data: bytes | Payload | None,
         connect: float,
@@ -333,26 +286,26 @@ class Http:
             self._sessions[trusted] = session
         return session
 
-    def _find_target(self, url: str) -> _Target:
+    def _find_target(self, url: str) -> Target:
         try:
             parsed = parse_url(url)
         except ValueError as reason:
             raise TransportError("bad_url", str(reason), sent=False) from None
         where = origin_of(parsed)
         trusted = where in self._trusted
-        target = _Target(parsed, where, trusted)
+        target = Target(parsed, where, trusted)
         if not trusted and self._judge_url is not None:
             try:
                 self._judge_url(url)
             except ValueError:
-                raise _error("refused_address", target, sent=False) from None
+                raise transport_error("refused_address", target, sent=False) from None
         return target
 
-    def _next_target(self, before: _Target, location: str) -> _Target:
+    def _next_target(self, before: Target, location: str) -> Target:
         try:
             return self._target(str(before.url.join(loose_url(location))))
         except ValueError:
-            raise _error("bad_url", before, sent=True, why="it redirects to nonsense") from None
+            raise transport_error("bad_url", before, sent=True, why="it redirects to nonsense") from None
         except TransportError as error:
             raise TransportError(error.kind, f"{before.origin} redirects: {error}", sent=True) from None
 

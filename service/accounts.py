@@ -42,9 +42,15 @@ def without_handler(settings: Settings) -> list[str]:
     return [name for name in SECTIONS if name not in able and section(settings, name).secrets()]
 
 
-def http(stack: AsyncExitStack, settings: Settings, guard: Guard | None, trusted: frozenset[str] = frozenset()) -> Http:
+def http(
+    stack: AsyncExitStack,
+    settings: Settings,
+    guard: Guard | None,
+    trusted: frozenset[str] = frozenset(),
+    kind: type[Http] = Http,
+) -> Http:
     """A client under one policy, closed with the stack. `guard` None: addresses that the operator gave."""
-    client = Http(
+    client = kind(
         judge=guard.socket if guard else None,
         judge_url=guard.judge_url if guard else None,
         trusted_origins=trusted,
@@ -54,6 +60,15 @@ def http(stack: AsyncExitStack, settings: Settings, guard: Guard | None, trusted
     )
     stack.push_async_callback(client.close)
     return client
+
+
+def fast_http() -> type[Http]:
+    """The client for many small requests; without the extra `speed` it is the one for all."""
+    try:
+        from handlers.fast import FastHttp
+    except ModuleNotFoundError:
+        return Http
+    return FastHttp
 
 
 async def open_all(settings: Settings, db: Database, clock: Clock, stack: AsyncExitStack) -> Vendors:

@@ -125,7 +125,7 @@ async def running(
         for contracted in vendors:
             if contracted.vendor.announces:
                 await database.write(submissions.ask_all, contracted.name, clock.now())
-        delivery_http = accounts.http(stack, settings, guard)
+        delivery_http = accounts.http(stack, settings, guard, kind=accounts.fast_http())
         source_http = accounts.http(stack, settings, Guard(settings.source_networks))
         destinations = {"webhook": Webhook(delivery_http, clock.now)}
         schedule = settings.schedule_ms or retry.SCHEDULE

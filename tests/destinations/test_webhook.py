@@ -20,7 +20,7 @@ from schemas.delivery import Attempt, Outcome
 from schemas.endpoint import Target
 from tests.unit.http_servers import OK, Names, Talk, client, guarded, serving, talking
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("each_client")]
 
 SECRET = standardwebhooks.new_secret()
 BODY = '{"id":"evt_1","data":{"größe":1}}'.encode()

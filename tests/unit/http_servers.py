@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -63,9 +64,19 @@ async def talking(talk: Talk) -> AsyncIterator[str]:
         await server.wait_closed()
 
 
+class Kind:
+    """Which client the tests are run with; see the fixture `each_client`."""
+
+    now: type[Http] = Http
+
+
+def new(**options: Any) -> Http:
+    return Kind.now(**options)
+
+
 @asynccontextmanager
 async def client(http: Http | None = None) -> AsyncIterator[Http]:
-    http = http or Http()
+    http = http or new()
     try:
         yield http
     finally:
@@ -74,7 +85,7 @@ async def client(http: Http | None = None) -> AsyncIterator[Http]:
 
 def guarded(*allow: str, resolver: AbstractResolver | None = None, trusted: frozenset[str] = frozenset()) -> Http:
     guard = Guard([ip_network(network) for network in allow])
-    return Http(judge=guard.socket, judge_url=guard.judge_url, resolver=resolver, trusted_origins=trusted)
+    return new(judge=guard.socket, judge_url=guard.judge_url, resolver=resolver, trusted_origins=trusted)
 
 
 class Names(AbstractResolver):

@@ -12,7 +12,7 @@ from aiohttp import BodyPartReader, web
 from handlers.http import Answer, Part, TransportError, origin, retry_after
 from tests.unit.http_servers import OK, answers, client, drains, echo, fails, read, serving, talking
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("each_client")]
 
 
 # What goes out.

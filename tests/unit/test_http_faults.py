@@ -14,10 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from handlers.http import Http
-from tests.unit.http_servers import OK, client, drains, echo, fails, guarded, serving, talking
+from tests.unit.http_servers import OK, client, drains, echo, fails, guarded, new, serving, talking
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("each_client")]
 
 
 # Time.
@@ -78,7 +77,7 @@ async def test_who_waits_for_a_place_in_the_pool_has_sent_nothing() -> None:
         await leave.wait()
         return web.Response()
 
-    async with serving(handler) as url, client(Http(limit=1)) as http:
+    async with serving(handler) as url, client(new(limit=1)) as http:
         first = asyncio.create_task(http.request("GET", url))
         await entered.wait()
         assert not (await fails(http.request("POST", url, deadline=0.1), "timeout")).sent
@@ -160,7 +159,7 @@ async def test_a_private_certificate_needs_its_root(certificate: tuple[Path, ssl
         peers.add(request.transport.get_extra_info("peername"))
         return web.Response()
 
-    async with serving(handler, tls=tls) as url, client() as stranger, client(Http(ca_file=ca_file)) as http:
+    async with serving(handler, tls=tls) as url, client() as stranger, client(new(ca_file=ca_file)) as http:
         error = await fails(stranger.request("POST", url), "tls")
         assert not error.sent
         assert "certificate" in str(error)
@@ -261,7 +260,7 @@ async def test_no_error_tells_a_path_or_a_query() -> None:
 
 
 async def test_a_closed_client_says_so() -> None:
-    http = Http()
+    http = new()
     await http.close()
     with pytest.raises(RuntimeError):
         await http.request("GET", "http://127.0.0.1:1/")

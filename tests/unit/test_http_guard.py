@@ -6,11 +6,10 @@ from ipaddress import ip_network
 import pytest
 from aiohttp import web
 
-from handlers.http import Http
 from service.security.egress import Guard
-from tests.unit.http_servers import Names, answers, client, drains, echo, fails, guarded, read, redirects, serving
+from tests.unit.http_servers import Names, answers, client, drains, echo, fails, guarded, new, read, redirects, serving
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("each_client")]
 
 
 # The guard.
@@ -30,7 +29,7 @@ async def test_loopback_is_refused_by_its_address_and_by_any_name() -> None:
 
 
 async def test_the_sockets_address_is_judged_even_where_the_url_was_not() -> None:
-    async with serving(echo) as url, client(Http(judge=Guard().socket)) as http:
+    async with serving(echo) as url, client(new(judge=Guard().socket)) as http:
         for host in ("127.0.0.1", "localhost", "0x7f.1"):
             assert not (await fails(http.request("GET", url.replace("127.0.0.1", host)), "refused_address")).sent
 
@@ -53,7 +52,7 @@ async def test_a_name_that_leads_elsewhere_at_its_second_look_up_is_refused() ->
         guard = Guard([ip_network("127.0.0.2/32")])
         for addresses, refused in ((["127.0.0.2"], False), (["127.0.0.1"], True)):
             names.names["rebinds"] = addresses
-            async with client(Http(judge=guard.socket, judge_url=guard.judge_url, resolver=names)) as http:
+            async with client(new(judge=guard.socket, judge_url=guard.judge_url, resolver=names)) as http:
                 call = http.request("GET", url.replace("127.0.0.2", "rebinds"))
                 if refused:
                     await fails(call, "refused_address")
