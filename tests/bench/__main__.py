@@ -1,136 +1,77 @@
-"""`make bench`: what Wirephoto's own work costs, as a ratio to the bare libraries in the same run. Asserts nothing.
+"""`make bench`: what Wirephoto's own work costs, beside the bare libraries in the same run. Asserts nothing.
 
-Each figure is per CPU-second of this process (the receiver is another one), the median of five rounds, baseline and
-figure in turn, so that a drifting machine moves both.
+Deliveries are signed with `v1` alone; `v1a` has its row once Wirephoto signs with it.
 """
 
-import asyncio
-import statistics
-import subprocess
-import sys
+import argparse
+import dataclasses
+import json
 import tempfile
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import aiohttp
-import httptools  # noqa: F401 - the bench measures the fast parser, or says that it is missing
-import uvloop
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
-from handlers import standardwebhooks
-from schemas import ids
-from schemas.event import EventType
-from service import log as log_module
-from service.app import Wirephoto, running
-from service.pipeline.core import Announced
-from service.store import deliveries, endpoints, events
-from service.store.database import Tx
-from tests.harness import settings_for
+from tests.bench import figures, report
+from tests.bench.figures import QUICK, Figure, Place, Size
 
-ROUNDS = 5
-DELIVERIES = 3_000
-AT_ONCE = 32
-
-# About the size of a real job.succeeded.
-SAMPLE: dict[str, Any] = {
-    "id": "job_01kbs35cg0jzw71grgcest15j2",
-    "object": "job",
-    "operation": "vanceai/enlarge3",
-    "vendor": "vanceai",
-    "state": "succeeded",
-    "metadata": {"product_id": "8411"},
-    "outputs": [{"name": "image", "url": "https://example.com/" + "x" * 150, "width": 2400, "height": 2400}],
-    "billing": {"credits": "1.000", "charged": "yes", "possible_duplicate": False},
-    "padding": "x" * 500,
+ROWS: dict[str, Callable[[Place], Figure | list[Figure]]] = {
+    "fsync": figures.fsync,
+    "fan-out-10": partial(figures.delivery, fan_out=10, bar=0.45, goal=2.0),
+    "fan-out-1": partial(figures.delivery, fan_out=1, bar=0.28, goal=0.75),
+    "latency": figures.latency,
+    "intake": partial(figures.intake, multipart=False),
+    "intake-multipart": partial(figures.intake, multipart=True),
+    "pending": figures.pending,
 }
+DATABASES = ("sqlite",)
 
 
-async def _per_cpu_second(count: int, work: Callable[[], Awaitable[None]]) -> float:
-    started = time.process_time()
-    await work()
-    return count / (time.process_time() - started)
+def measure(rows: Sequence[str], databases: Sequence[str], size: Size, folder: Path) -> dict[str, list[Figure]]:
+    """By database. Each row has a fresh store."""
+    measured: dict[str, list[Figure]] = {}
+    with Progress(transient=True) as progress:
+        task = progress.add_task("", total=None)
+        for database in databases:
+            measured[database] = []
+            for row in rows:
+                with _place(database, folder, size, lambda what: progress.update(task, description=what)) as place:
+                    found = ROWS[row](place)
+                measured[database] += found if isinstance(found, list) else [found]
+    return measured
 
 
-async def bare(url: str) -> None:
-    """The bare aiohttp loop: the same bytes, posted by as many tasks, nothing signed, nothing kept."""
-    body = b"x" * 1_100
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-
-        async def post(count: int) -> None:
-            for _ in range(count):
-                async with session.post(url, data=body) as answer:
-                    await answer.read()
-
-        await asyncio.gather(*(post(DELIVERIES // AT_ONCE) for _ in range(AT_ONCE)))
+@contextmanager
+def _place(database: str, folder: Path, size: Size, step: Callable[[str], None]) -> Iterator[Place]:
+    with tempfile.TemporaryDirectory(dir=folder, prefix="wirephoto-bench-") as own:
+        yield Place(database, Path(own), None, lambda: 0.0, size, step)
 
 
-async def _emit(tx: Tx, project: int, node: int, now: int) -> Announced:
-    event = await events.add(tx, project, EventType.JOB_SUCCEEDED, SAMPLE, now)
-    return Announced(event, await deliveries.fan_out(tx, event, node))
-
-
-async def _subscribe(it: Wirephoto, url: str, count: int) -> None:
-    core = it.core
-    for _ in range(count):
-        now = core.clock.now()
-        public_id = ids.new_id("ep", now)
-        headers = core.vault.seal(public_id, "{}")
-        fields = endpoints.Changeable(url, ("*",), (), "", (), headers, AT_ONCE)
-        secret = core.vault.seal(public_id, standardwebhooks.new_secret())
-        await core.db.write(endpoints.add, 1, public_id, "webhook", fields, secret, now, None)
-
-
-async def deliver(it: Wirephoto, fan_out: int) -> None:
-    """Events committed with their deliveries, signed, sent, and every attempt recorded."""
-    core = it.core
-
-    async def emit(count: int) -> None:
-        for _ in range(count):
-            await core.commit(_emit, 1, core.node, core.clock.now())
-
-    total = DELIVERIES // fan_out
-    await asyncio.gather(*(emit(total // AT_ONCE) for _ in range(AT_ONCE)))
-    while it.site.deliver.pending:  # noqa: ASYNC110 - a signal of its own would be in the figure
-        await asyncio.sleep(0.002)
-
-
-async def _ratio(url: str, fan_out: int, step: Callable[[], None]) -> tuple[float, float, float]:
-    baselines, figures = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        async with running(settings_for(Path(folder))) as it:
-            await _subscribe(it, url, fan_out)
-            for _ in range(ROUNDS):
-                baselines.append(await _per_cpu_second(DELIVERIES, lambda: bare(url)))
-                figures.append(await _per_cpu_second(DELIVERIES, lambda: deliver(it, fan_out)))
-                step()
-    ratio = statistics.median(figure / base for figure, base in zip(figures, baselines, strict=True))
-    return statistics.median(baselines), statistics.median(figures), ratio
-
-
-async def measure(url: str) -> Table:
-    log_module.configure(json=True, level=40)
-    table = Table("figure", "baseline /CPU-s", "Wirephoto /CPU-s", "ratio", title="SQLite, synchronous=FULL, uvloop")
-    with Progress() as progress:
-        for fan_out in (10, 1):
-            name = f"deliveries, fan-out {fan_out}"
-            task = progress.add_task(name, total=ROUNDS)
-            base, figure, ratio = await _ratio(url, fan_out, lambda task=task: progress.advance(task))  # type: ignore[misc]
-            table.add_row(name, f"{base:,.0f}", f"{figure:,.0f}", f"{ratio:.2f}")
-    return table
-
-
-def main() -> None:
-    receiver = subprocess.Popen([sys.executable, "-m", "tests.bench.receiver"], stdout=subprocess.PIPE, text=True)
-    with receiver:
-        try:
-            assert receiver.stdout is not None
-            Console(width=100).print(uvloop.run(measure(f"http://127.0.0.1:{int(receiver.stdout.readline())}/")))
-        finally:
-            receiver.terminate()
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--only", action="append", choices=ROWS, help="this row; may be given again")
+    parser.add_argument("--database", action="append", choices=DATABASES, help="may be given again; default: each")
+    parser.add_argument("--rounds", type=int, help="figures are medians of so many; default 5")
+    parser.add_argument("--quick", action="store_true", help="tiny counts: only to see that it runs")
+    parser.add_argument("--folder", type=Path, help="where the stores are made: its disk is what is measured")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios there, as SVG")
+    given = parser.parse_args(arguments)
+    size = QUICK if given.quick else Size()
+    if given.rounds is not None:
+        size = dataclasses.replace(size, rounds=given.rounds)
+    folder = given.folder or Path(tempfile.gettempdir())
+    measured = measure(given.only or list(ROWS), given.database or list(DATABASES), size, folder)
+    console = Console(width=130)
+    for table in report.tables(measured):
+        console.print(table)
+    if given.json is not None:
+        given.json.write_text(json.dumps(report.as_json(measured), indent=1) + "\n", encoding="utf-8")
+    if given.plot is not None:
+        report.plot(measured, given.plot)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+"""How the bench shows what it found: tables for people, JSON for programs, one picture for the README."""
+
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from tests.bench.figures import Figure
+
+Measured = Mapping[str, Sequence[Figure]]
+
+NAMES = {"sqlite": "SQLite, synchronous=FULL", "postgres": "PostgreSQL"}
+_LIBRARIES = ("aiohttp", "httptools", "starlette", "uvicorn", "uvloop")
+# One colour each, to be told apart on white and on black, and by who sees few colours.
+_COLOURS = {"sqlite": "#1f8fbf", "postgres": "#c9771c"}
+_INK = "#808890"
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on; no names, no paths."""
+    return {
+        "cores": os.cpu_count(),
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in _LIBRARIES},
+    }
+
+
+def as_json(measured: Measured) -> dict[str, Any]:
+    return {
+        "machine": machine(),
+        "figures": {database: [figure.as_json() for figure in found] for database, found in measured.items()},
+    }
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
+
+
+def tables(measured: Measured) -> Iterator[Table]:
+    for database, found in measured.items():
+        table = Table(title=NAMES[database], title_justify="left")
+        for heading in ("figure", "", "baseline", "Wirephoto", "ratio", "bar", "goal"):
+            table.add_column(heading, justify="left" if heading in ("figure", "") else "right")
+        for figure in found:
+            table.add_row(
+                figure.name,
+                figure.unit,
+                *map(_number, (figure.baseline, figure.value, figure.ratio, figure.bar, figure.goal)),
+            )
+            for name, value in figure.parts.items():
+                if value:
+                    table.add_row(f"  [dim]{name}[/dim]", "", "", f"[dim]{_number(value)}[/dim]", "", "", "")
+        yield table
+
+
+def plot(measured: Measured, file: Path) -> None:
+    """The ratios to the bare libraries, with bar and goal: text stays text, on any background."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "wirephoto", "font.size": 11})
+    from matplotlib import pyplot
+
+    names = [figure.name for figure in next(iter(measured.values())) if figure.ratio is not None]
+    height = 0.8 / len(measured)
+    drawing, axes = pyplot.subplots(figsize=(8, 0.6 + 0.35 * len(names) * (len(measured) + 1)))
+    for place, (database, found) in enumerate(measured.items()):
+        rows = {figure.name: figure for figure in found if figure.ratio is not None}
+        for row, name in enumerate(names):
+            figure = rows[name]
+            at = row + (place - (len(measured) - 1) / 2) * height
+            axes.barh(
+                at, figure.judged, height * 0.9, color=_COLOURS[database], label=NAMES[database] if not row else None
+            )
+            axes.text(figure.judged, at, f" {figure.judged:.2f}", va="center", color=_INK)
+            if place == 0 and figure.bar is not None:
+                axes.plot([figure.bar] * 2, [row - 0.45, row + 0.45], color=_INK, label="bar" if not row else None)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("work per CPU-second, as a part of what the bare library does (bare library = 1)")
+    axes.margins(x=0.12)
+    for spine in ("top", "right"):
+        axes.spines[spine].set_visible(False)
+    for spine in ("left", "bottom"):
+        axes.spines[spine].set_color(_INK)
+    axes.tick_params(colors=_INK)
+    axes.xaxis.label.set_color(_INK)
+    axes.legend(frameon=False, labelcolor=_INK, loc="lower right")
+    drawing.savefig(file, transparent=True, bbox_inches="tight", metadata={"Date": None})
+    pyplot.close(drawing)

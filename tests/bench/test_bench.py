@@ -1,0 +1,38 @@
+"""The bench still runs: every row, with counts that say nothing about speed."""
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.bench.__main__ import ROWS, main
+
+NAMES = {
+    "fsync": ["the disk: 4 KiB appended and synced"],
+    "fan-out-10": ["deliveries, fan-out 10"],
+    "fan-out-1": ["deliveries, fan-out 1"],
+    "latency": ["commit → receiver, p50 at 30 % load", "commit → receiver, p99 at 30 % load"],
+    "intake": ["jobs accepted, JSON with an asset"],
+    "intake-multipart": ["jobs accepted, multipart with a picture"],
+    "pending": ["RSS, idle", "RSS, added by 200 pending deliveries", "start → ready with 200 pending deliveries"],
+}
+
+
+def _figures(folder: Path, *only: str) -> list[str]:
+    rows = [word for row in only for word in ("--only", row)]
+    files = ["--json", str(folder / "bench.json"), "--plot", str(folder / "bench.svg")]
+    main(["--quick", "--database", "sqlite", "--folder", str(folder), *rows, *files])
+    figures = json.loads((folder / "bench.json").read_text(encoding="utf-8"))["figures"]["sqlite"]
+    assert all(figure["value"] > 0 for figure in figures if "added" not in figure["name"])
+    ElementTree.parse(folder / "bench.svg")
+    return [figure["name"] for figure in figures]
+
+
+def test_the_bench_measures_deliveries_beside_their_baseline(tmp_path: Path) -> None:
+    assert _figures(tmp_path, "fan-out-10") == NAMES["fan-out-10"]
+
+
+@pytest.mark.slow
+def test_every_row_of_the_bench_still_runs(tmp_path: Path) -> None:
+    assert _figures(tmp_path) == [name for row in ROWS for name in NAMES[row]]
