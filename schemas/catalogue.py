@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jsonschema
@@ -47,7 +48,8 @@ class OutputSpec:
     description: str
 
 
-@dataclass(frozen=True, slots=True)
+# No slots: its validator is kept beside it.
+@dataclass(frozen=True)
 class Operation:
     """Something a vendor can do, `vendor/name`. `params` is a JSON Schema of type object."""
 
@@ -60,6 +62,11 @@ class Operation:
     source: str  # the document this row comes from
     credits: str | None = None  # the documented price, a decimal string
     deprecated: bool = False
+
+    @cached_property
+    def validator(self) -> jsonschema.Draft202012Validator:
+        """Of the params, made once."""
+        return jsonschema.Draft202012Validator(self.params)
 
     @property
     def id(self) -> str:
@@ -102,8 +109,7 @@ def params_errors(operation: Operation, params: Mapping[str, Any]) -> list[Field
         for name in sorted(set(params) - set(properties))
     ]
     known = {name: value for name, value in params.items() if name in properties}
-    validator = jsonschema.Draft202012Validator(operation.params)
-    for fault in sorted(validator.iter_errors(known), key=lambda fault: list(map(str, fault.absolute_path))):
+    for fault in sorted(operation.validator.iter_errors(known), key=lambda fault: list(map(str, fault.absolute_path))):
         if fault.validator == "required":
             missing = [name for name in fault.validator_value if name not in fault.instance]
             errors += [FieldError(f"params.{name}", "is required") for name in missing]

@@ -5,6 +5,7 @@ import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -42,6 +43,7 @@ class Upload:
 class Accepted:
     job: Job
     repeated: bool  # the same Idempotency-Key with the same request
+    told: Mapping[str, Any] | None = None  # a new job as its first event tells it
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,9 @@ class Accept:
             self._core.tell(announced)
         log.info("job.accepted", job=job.id, operation=job.operation, retry_of=retry_of)
         self._core.wake(jobs.Step.SUBMIT if job.staged_at is not None else jobs.Step.STAGE, job.vendor)
-        return Accepted(job, repeated=announced is None)
+        if announced is None:
+            return Accepted(job, repeated=True)
+        return Accepted(job, repeated=False, told=json.loads(announced.event.payload)["data"])
 
     def errors_of(self, value: object) -> Sequence[FieldError]:
         """What can be told of a body that is no JobRequest, beside why it is none."""

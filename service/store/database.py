@@ -1,8 +1,8 @@
 """What the rest of the service may ask of a database. A unit is one transaction's worth of work.
 
 A unit is `async def unit(tx, …)` and awaits nothing but `tx`: on SQLite the writer's thread runs it to its end
-without an event loop. `await db.write(finish_job, job, update)` answers only after the commit is durable. A unit that
-is crossed by another on PostgreSQL is run again, so it changes nothing but `tx`.
+without an event loop. `await db.write(finish_job, job, update)` answers only after the commit is durable. A query is
+the same for reading. A unit that is crossed by another on PostgreSQL is run again, so it changes nothing but `tx`.
 
 SQLite runs units one after the other. PostgreSQL runs them side by side at READ COMMITTED, where each statement sees
 what was committed before it. So a unit that reads something and then decides by it takes a row's lock first, always in

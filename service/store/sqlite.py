@@ -1,4 +1,4 @@
-"""SQLite: all writes through one group-commit writer, reads through aiosqlite.
+"""SQLite: all writes through one group-commit writer, reads through threads of their own.
 
 The writer is one thread with its own connection. Whatever arrives while one transaction is being committed is the
 next transaction: under load one fsync serves many units, alone a unit pays for its own. Each unit runs inside a
@@ -13,25 +13,19 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
-import aiosqlite
-
-from service.store.database import Locked, NotAStore, Query, Reader, Row, StoreUnavailable, Tx, Unit, Values
+from service.store.database import Locked, NotAStore, Query, Reader, StoreUnavailable, Unit, Values
+from service.store.sqlite_readers import Readers
+from service.store.sqlite_units import ThreadReader, Work, answer, drive, fault_of, row_as_dict, work_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_BATCH = 256
 READERS = 4
-# The machine's faults, not the unit's: the same unit may go through later.
-_OUTSIDE = frozenset(
-    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM}
-)
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",  # an answer is a promise: WAL with NORMAL may lose the last commits at a power cut
@@ -42,57 +36,16 @@ _PRAGMAS = (
 )
 
 
-def row_as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> dict[str, Any]:
-    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
-
-
-class DirectTx:
+class DirectTx(ThreadReader):
     """A `tx` on a connection of its own, whose methods never really wait: of a unit on the writer's thread, or of
     whoever copies a file that nobody else has open.
     """
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    async def one(self, sql: str, values: Values) -> Row | None:
-        cursor = self._connection.execute(sql, values)
-        row: Row | None = cursor.fetchone()
-        # RETURNING: the statement is only complete once all its rows were taken.
-        cursor.close()
-        return row
-
-    async def all(self, sql: str, values: Values) -> Sequence[Row]:
-        return self._connection.execute(sql, values).fetchall()
 
     async def run(self, sql: str, values: Values) -> int:
         return self._connection.execute(sql, values).rowcount
 
     async def run_many(self, sql: str, values: Iterable[Values]) -> None:
         self._connection.executemany(sql, values)
-
-
-class _ReaderTx:
-    """A consistent view over aiosqlite."""
-
-    def __init__(self, connection: aiosqlite.Connection) -> None:
-        self._connection = connection
-
-    async def one(self, sql: str, values: Values) -> Row | None:
-        rows = await self._connection.execute_fetchall(sql, dict(values))
-        return next(iter(rows), None)  # type: ignore[return-value]  # the row factory makes dicts
-
-    async def all(self, sql: str, values: Values) -> Sequence[Row]:
-        return list(await self._connection.execute_fetchall(sql, dict(values)))  # type: ignore[arg-type]  # as above
-
-
-@dataclass(slots=True)
-class _Work:
-    name: str
-    run: Callable[[Tx], Any]
-    future: asyncio.Future[Any]
-    loop: asyncio.AbstractEventLoop
-    result: Any = None
-    error: BaseException | None = None
 
 
 class FileLock:
@@ -112,7 +65,7 @@ class FileLock:
 
 @contextlib.asynccontextmanager
 async def looking(path: Path) -> AsyncIterator[Reader]:
-    """A consistent view of a file, without its lock: whoever works on it is not disturbed.
+    """A consistent view of a file, without its lock: whoever works on it is not disturbed. For commands: it blocks.
 
     Raises NotAStore, and StoreUnavailable where it can't be read.
     """
@@ -120,46 +73,28 @@ async def looking(path: Path) -> AsyncIterator[Reader]:
     resting = not path.with_name(f"{path.name}-wal").exists()
     uri = f"{path.absolute().as_uri()}?{'immutable=1' if resting else 'mode=ro'}"
     try:
-        async with aiosqlite.connect(uri, uri=True, isolation_level=None) as connection:
-            connection.row_factory = row_as_dict  # type: ignore[assignment]  # aiosqlite names only sqlite3.Row
-            await connection.execute("PRAGMA busy_timeout=10000")
-            async with _Snapshot(connection) as view:
-                yield view
+        with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+            connection.row_factory = row_as_dict
+            connection.execute("PRAGMA busy_timeout=10000")
+            connection.execute("BEGIN")
+            yield ThreadReader(connection)
     except sqlite3.Error as error:
         if "no such table" in str(error):
             raise NotAStore("nothing of a Wirephoto is in this file") from None
         raise StoreUnavailable(f"can't be read: {error}") from None
 
 
-def _drive(work: _Work, tx: Tx) -> Any:
-    coroutine = work.run(tx)
-    try:
-        coroutine.send(None)
-    except StopIteration as finished:
-        return finished.value
-    coroutine.close()
-    raise RuntimeError(f"{work.name} awaited something else than its tx")
-
-
-def _fault_of(error: BaseException) -> BaseException:
-    """What the caller of a failed unit is told."""
-    if isinstance(error, sqlite3.OperationalError) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _OUTSIDE:
-        return StoreUnavailable(f"the database can't write: {error}")
-    return error
-
-
 class Sqlite:
-    """One SQLite file, for one process. `open` it, and `close` it always: aiosqlite's threads outlive their loop."""
+    """One SQLite file, for one process. `open` it, and `close` it always: the file is locked until then."""
 
     dialect: Final = "sqlite"
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock: FileLock | None = None
-        self._readers: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
-        self._all_readers: list[aiosqlite.Connection] = []
+        self._readers: Readers | None = None
         self._closing = False
 
     async def open(self) -> None:
@@ -174,12 +109,7 @@ class Sqlite:
             raise
         self._thread = threading.Thread(target=self._write_loop, args=(writer,), name="sqlite-writer", daemon=True)
         self._thread.start()
-        for _ in range(READERS):
-            reader = await aiosqlite.connect(f"file:{self.path}?mode=ro", uri=True, isolation_level=None)
-            reader.row_factory = row_as_dict  # type: ignore[assignment]  # aiosqlite names only sqlite3.Row
-            await reader.execute("PRAGMA busy_timeout=10000")
-            self._all_readers.append(reader)
-            self._readers.put_nowait(reader)
+        self._readers = await asyncio.to_thread(Readers, self.path, READERS)
 
     def _connect_writer(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, cached_statements=512, check_same_thread=False)
@@ -196,12 +126,9 @@ class Sqlite:
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join)
             self._thread = None
-        for _ in self._all_readers:
-            # Whoever still reads gives its reader back, and the next in the line takes it before we do.
-            await self._readers.get()
-        for reader in self._all_readers:
-            await reader.close()
-        self._all_readers.clear()
+        if self._readers is not None:
+            await asyncio.to_thread(self._readers.close)
+            self._readers = None
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -209,28 +136,25 @@ class Sqlite:
     async def write(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._closing or self._thread is None:
             raise StoreUnavailable("the database is closed")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        name = getattr(unit, "__name__", "a unit")
-        self._queue.put(_Work(name, lambda tx: unit(tx, *args, **kwargs), future, loop))
-        return await future
+        work = work_of(unit, *args, **kwargs)
+        self._queue.put(work)
+        result: T = await work.future
+        return result
 
     async def read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        if self._closing:
+        if self._closing or self._readers is None:
             raise StoreUnavailable("the database is closed")
-        reader = await self._readers.get()
-        try:
-            async with _Snapshot(reader) as view:
-                return await query(view, *args, **kwargs)
-        finally:
-            self._readers.put_nowait(reader)
+        work = work_of(query, *args, **kwargs)
+        self._readers.put(work)
+        result: T = await work.future
+        return result
 
     def _write_loop(self, connection: sqlite3.Connection) -> None:
         tx = DirectTx(connection)
         with contextlib.closing(connection):
             stopping = False
             while not stopping:
-                batch: list[_Work] = []
+                batch: list[Work] = []
                 work = self._queue.get()
                 while True:
                     if work is None:
@@ -249,7 +173,7 @@ class Sqlite:
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _commit(self, connection: sqlite3.Connection, tx: DirectTx, batch: list[_Work]) -> None:
+    def _commit(self, connection: sqlite3.Connection, tx: DirectTx, batch: list[Work]) -> None:
         try:
             connection.execute("BEGIN IMMEDIATE")
             for work in batch:
@@ -262,36 +186,20 @@ class Sqlite:
                 work.error = work.error or StoreUnavailable(f"the commit failed: {error}")
         self._answer(batch)
 
-    def _run_in_savepoint(self, connection: sqlite3.Connection, tx: DirectTx, work: _Work) -> None:
+    def _run_in_savepoint(self, connection: sqlite3.Connection, tx: DirectTx, work: Work) -> None:
         connection.execute("SAVEPOINT unit")
         try:
-            work.result = _drive(work, tx)
+            work.result = drive(work, tx)
         except BaseException as error:  # handed to the caller
-            work.error = _fault_of(error)
+            work.error = fault_of(error)
             if not connection.in_transaction:
                 # A full disk may have ended the transaction of the whole batch.
                 raise
             connection.execute("ROLLBACK TO unit")
         connection.execute("RELEASE unit")
 
-    def _answer(self, batch: list[_Work]) -> None:
-        by_loop: dict[asyncio.AbstractEventLoop, list[_Work]] = {}
-        for work in batch:
-            by_loop.setdefault(work.loop, []).append(work)
-        for loop, done in by_loop.items():
-            # The loop may be closed already: the commit stands, nobody waits for the answer.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(_resolve, done)
-
-
-def _resolve(batch: list[_Work]) -> None:
-    for work in batch:
-        if work.future.done():
-            continue
-        if work.error is not None:
-            work.future.set_exception(work.error)
-        else:
-            work.future.set_result(work.result)
+    def _answer(self, batch: list[Work]) -> None:
+        answer(batch)
 
 
 def snapshot(source: Path, target: Path, given_up: Callable[[], bool] = lambda: False) -> None:
@@ -316,27 +224,3 @@ def alone(path: Path) -> Iterator[DirectTx]:
         connection.execute("BEGIN")
         yield DirectTx(connection)
         connection.execute("COMMIT")
-
-
-class _Snapshot:
-    """One read transaction: every statement inside sees the same state."""
-
-    def __init__(self, connection: aiosqlite.Connection) -> None:
-        self._connection = connection
-
-    async def __aenter__(self) -> Reader:
-        try:
-            await self._connection.execute("BEGIN")
-        except asyncio.CancelledError:
-            # Its thread begins all the same: the reader's next user must not find it begun.
-            await asyncio.shield(self._end())
-            raise
-        return _ReaderTx(self._connection)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await asyncio.shield(self._end())
-
-    async def _end(self) -> None:
-        await self._connection.execute("ROLLBACK")

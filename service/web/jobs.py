@@ -71,6 +71,8 @@ async def retry(request: Request, who: Principal) -> Response:
 async def _answer(request: Request, site: Site, accepted: Accepted, wait: int | None) -> Response:
     """202 with the job as it was taken in, or after `wait` seconds at most as it is then; 200 where it has ended."""
     job, headers = accepted.job, {"Location": f"/v1/jobs/{accepted.job.id}"}
+    if wait is None and accepted.told is not None:
+        return Answer(accepted.told, 202, headers)
     # A preference is no demand: where too many wait already, this one is answered at once.
     if wait is not None and site.waiting.refusal(job.project) is None:
         look = partial(site.core.db.read, jobs.by_row, job.row)

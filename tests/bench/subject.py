@@ -21,11 +21,12 @@ from schemas import ids
 from schemas.event import EventType
 from service import log as log_module
 from service.app import Wirephoto, running
-from service.config import Settings, VanceAISettings
+from service.config import Settings
 from service.pipeline.core import Announced
 from service.server import listen, serving
 from service.store import deliveries, endpoints, events
 from service.store.database import Tx
+from service.vendor_settings import VanceAISettings
 from tests.bench.child import obey
 from tests.harness import API_KEY, settings_for
 

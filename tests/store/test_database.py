@@ -57,17 +57,19 @@ async def test_reads_see_all_that_was_committed_before_them(database: Database) 
 
 async def test_a_query_sees_one_state_however_long_it_takes(database: Database) -> None:
     await database.write(put, "a")
-    looked, committed = asyncio.Event(), asyncio.Event()
+    looked, committed = threading.Event(), threading.Event()
 
     async def twice(reader: Reader) -> tuple[list[str], list[str]]:
         before = await names(reader)
         looked.set()
-        await committed.wait()
+        while not committed.is_set():
+            # A query awaits nothing but its reader.
+            await reader.one("SELECT 1 AS one", {})
         return before, await names(reader)
 
     async with asyncio.timeout(10):
         reading = asyncio.create_task(database.read(twice))
-        await looked.wait()
+        await asyncio.to_thread(looked.wait)
         await database.write(put, "b")
         committed.set()
         assert await reading == (["a"], ["a"])
