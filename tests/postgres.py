@@ -69,14 +69,27 @@ class Server:
     def runs(self) -> bool:
         return (self._data / "postmaster.pid").exists()
 
+    def processes(self) -> list[psutil.Process]:
+        """The server and what it has started."""
+        server = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        return [server, *server.children(recursive=True)]
+
+    def cpu(self) -> float:
+        """CPU-seconds that the server and all its processes, ended ones too, have used so far."""
+        used = 0.0
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                used += times.user + times.system + times.children_user + times.children_system
+        return used
+
     def stop(self) -> None:
         """Ends all sessions at once, and itself in good order."""
         self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", self._data)
 
     def kill(self) -> None:
         """SIGKILL for all of it: no session is ended, nothing is put in order."""
-        server = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
-        everyone = [server, *server.children(recursive=True)]
+        everyone = self.processes()
         for process in everyone:
             with suppress(psutil.NoSuchProcess):
                 process.kill()

@@ -17,6 +17,7 @@ from rich.progress import Progress
 
 from tests.bench import figures, report
 from tests.bench.figures import QUICK, Figure, Place, Size
+from tests.postgres import server
 
 ROWS: dict[str, Callable[[Place], Figure | list[Figure]]] = {
     "fsync": figures.fsync,
@@ -27,7 +28,7 @@ ROWS: dict[str, Callable[[Place], Figure | list[Figure]]] = {
     "intake-multipart": partial(figures.intake, multipart=True),
     "pending": figures.pending,
 }
-DATABASES = ("sqlite",)
+DATABASES = ("sqlite", "postgres")
 
 
 def measure(rows: Sequence[str], databases: Sequence[str], size: Size, folder: Path) -> dict[str, list[Figure]]:
@@ -47,7 +48,12 @@ def measure(rows: Sequence[str], databases: Sequence[str], size: Size, folder: P
 @contextmanager
 def _place(database: str, folder: Path, size: Size, step: Callable[[str], None]) -> Iterator[Place]:
     with tempfile.TemporaryDirectory(dir=folder, prefix="wirephoto-bench-") as own:
-        yield Place(database, Path(own), None, lambda: 0.0, size, step)
+        if database == "sqlite":
+            yield Place(Path(own), None, lambda: 0.0, size, step)
+            return
+        # As it is installed: it syncs what it commits.
+        with server(fast=False) as it:
+            yield Place(Path(own), it.new_database(), it.cpu, size, step)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -64,7 +64,6 @@ class Figure:
 class Place:
     """Where a run stores: `url` None is SQLite in `folder`; `server_cpu` is what a database server has used so far."""
 
-    name: str
     folder: Path
     url: str | None
     server_cpu: Callable[[], float]
