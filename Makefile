@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV := $(shell command -v uv 2>/dev/null)
 SLOW_ARGS ?=
+BENCH_ARGS ?=
 
 .PHONY: help demo test slow check lint bench lock clean
 
@@ -48,7 +49,7 @@ lint: $(STAMP)
 check: lint test
 
 bench: $(STAMP)
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
 # Universal: the same pins for every platform and Python from 3.11 on. No index addresses are written down.
 lock:

@@ -70,12 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.rounds is not None:
         size = dataclasses.replace(size, rounds=given.rounds)
     folder = given.folder or Path(tempfile.gettempdir())
+    machine = report.machine()
     measured = measure(given.only or list(ROWS), given.database or list(DATABASES), size, folder)
     console = Console(width=130)
     for table in report.tables(measured):
         console.print(table)
+    console.print(", ".join(f"{name} {value}" for name, value in machine.items() if name != "libraries"))
     if given.json is not None:
-        given.json.write_text(json.dumps(report.as_json(measured), indent=1) + "\n", encoding="utf-8")
+        given.json.write_text(json.dumps(report.as_json(machine, measured), indent=1) + "\n", encoding="utf-8")
     if given.plot is not None:
         report.plot(measured, given.plot)
 

@@ -1,5 +1,6 @@
 """How the bench shows what it found: tables for people, JSON for programs, one picture for the README."""
 
+import json
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,17 +25,24 @@ def machine() -> dict[str, Any]:
     """What the figures were measured on; no names, no paths."""
     return {
         "cores": os.cpu_count(),
+        "load before": round(os.getloadavg()[0], 1),
         "architecture": platform.machine(),
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in _LIBRARIES},
     }
 
 
-def as_json(measured: Measured) -> dict[str, Any]:
+def as_json(machine: Mapping[str, Any], measured: Measured) -> dict[str, Any]:
     return {
-        "machine": machine(),
+        "machine": machine,
         "figures": {database: [figure.as_json() for figure in found] for database, found in measured.items()},
     }
+
+
+def read(file: Path) -> Measured:
+    """What `as_json` gave."""
+    found = json.loads(file.read_text(encoding="utf-8"))["figures"]
+    return {database: [Figure(**entry) for entry in entries] for database, entries in found.items()}
 
 
 def _number(value: float | None) -> str:
@@ -58,6 +66,20 @@ def tables(measured: Measured) -> Iterator[Table]:
                 if value:
                     table.add_row(f"  [dim]{name}[/dim]", "", "", f"[dim]{_number(value)}[/dim]", "", "", "")
         yield table
+
+
+def markdown(measured: Measured) -> str:
+    """The README's table: figure, and by database its value (or the ratio to its baseline), bar and goal."""
+    lines = [
+        f"| | {' | '.join(NAMES[database] for database in measured)} | bar | goal |",
+        f"|---|{'---|' * (len(measured) + 2)}",
+    ]
+    for row in zip(*measured.values(), strict=True):
+        first = row[0]
+        name = f"{first.name}, {first.unit}" if first.ratio is None else f"{first.name} ÷ the bare library"
+        cells = (_number(value) for value in (*(figure.judged for figure in row), first.bar, first.goal))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def plot(measured: Measured, file: Path) -> None:

@@ -6,7 +6,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.bench import report
 from tests.bench.__main__ import ROWS, main
+
+README = Path(__file__).parents[2] / "README.md"
+RESULTS = Path(__file__).parent / "results" / "bench.json"
 
 NAMES = {
     "fsync": ["the disk: 4 KiB appended and synced"],
@@ -27,6 +31,11 @@ def _figures(folder: Path, *only: str) -> list[str]:
     assert all(figure["value"] > 0 for figure in figures if "added" not in figure["name"])
     ElementTree.parse(folder / "bench.svg")
     return [figure["name"] for figure in figures]
+
+
+def test_the_readme_tells_what_was_measured() -> None:
+    table = report.markdown(report.read(RESULTS))
+    assert table in README.read_text(encoding="utf-8"), f"the README should say:\n{table}"
 
 
 def test_the_bench_measures_deliveries_beside_their_baseline(tmp_path: Path) -> None:
