@@ -13,11 +13,13 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
-from service.store.database import Locked, NotAStore, Query, Reader, StoreUnavailable, Unit, Values
+import aiosqlite
+
+from service.store.database import Locked, NotAStore, Query, Reader, Row, StoreUnavailable, Unit, Values
 from service.store.sqlite_readers import Readers
 from service.store.sqlite_units import ThreadReader, Work, answer, drive, fault_of, row_as_dict, work_of
 
@@ -63,9 +65,22 @@ class FileLock:
         os.close(self._file)
 
 
+class _Looker:
+    """A `Reader` over aiosqlite: a hop to its thread for each statement."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    async def one(self, sql: str, values: Values) -> Row | None:
+        return next(iter(await self.all(sql, values)), None)
+
+    async def all(self, sql: str, values: Values) -> Sequence[Row]:
+        return list(await self._connection.execute_fetchall(sql, dict(values)))  # type: ignore[arg-type]  # as above
+
+
 @contextlib.asynccontextmanager
 async def looking(path: Path) -> AsyncIterator[Reader]:
-    """A consistent view of a file, without its lock: whoever works on it is not disturbed. For commands: it blocks.
+    """A consistent view of a file, without its lock: whoever works on it is not disturbed. For commands, not for speed.
 
     Raises NotAStore, and StoreUnavailable where it can't be read.
     """
@@ -73,11 +88,11 @@ async def looking(path: Path) -> AsyncIterator[Reader]:
     resting = not path.with_name(f"{path.name}-wal").exists()
     uri = f"{path.absolute().as_uri()}?{'immutable=1' if resting else 'mode=ro'}"
     try:
-        with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
-            connection.row_factory = row_as_dict
-            connection.execute("PRAGMA busy_timeout=10000")
-            connection.execute("BEGIN")
-            yield ThreadReader(connection)
+        async with aiosqlite.connect(uri, uri=True, isolation_level=None) as connection:
+            connection.row_factory = row_as_dict  # type: ignore[assignment]  # aiosqlite names only sqlite3.Row
+            await connection.execute("PRAGMA busy_timeout=10000")
+            await connection.execute("BEGIN")
+            yield _Looker(connection)
     except sqlite3.Error as error:
         if "no such table" in str(error):
             raise NotAStore("nothing of a Wirephoto is in this file") from None
