@@ -9,7 +9,7 @@ import gc
 import random
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -32,7 +32,7 @@ from tests.racing_clock import RacingClock, Watched
 
 WORK_SECONDS = 20.0
 RETRIES = [5.0, 60.0, 300.0, 1800.0]
-OUT_OF_ORDER = range(1, 4)  # hours
+OUT_OF_ORDER = range(1, 3)  # hours
 OPERATIONS = ("vanceai/enlarge3", "picwish/self-face-cutout")
 NOBODY = {"image": {"url": "http://127.0.0.1:9/none.jpg"}}
 TABLES = [
@@ -65,9 +65,9 @@ class Measured:
 
 @dataclass
 class Heard:
-    """What a subscriber has heard, by job: the ids of terminal events; and how late the latest event came."""
+    """What a subscriber has heard, by job: its terminal events, id and type; and how late the latest event came."""
 
-    ends: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    ends: dict[str, set[tuple[str, str]]] = field(default_factory=lambda: defaultdict(set))
     latest_ms: int = 0
     count: int = 0
 
@@ -78,11 +78,10 @@ class Day:
     def __init__(self, it: Stand, clock: RacingClock, folder: Path, every: float) -> None:
         self.stand, self.clock = it, clock
         self.began = clock.now()
-        self.accepted: dict[str, str] = {}  # job: how it must end, or "" for any end
+        self.accepted: dict[str, tuple[str, ...]] = {}  # by job: the ways in which it may end
         self.heard: dict[str, Heard] = defaultdict(Heard)
         self.hooks: set[str] = set()
         self.url = ""
-        self.held: list[str] = []
         self._folder = folder
         self._every = every
         self._luck = random.Random(1935)
@@ -94,8 +93,8 @@ class Day:
 
     async def subscribe(self) -> None:
         client = self.stand.client
-        for name in ("well", "ill", "dead", "gone"):
-            await client.subscribe(f"{self.url}/{name}")
+        for name, wanted in (("well", "*"), ("ill", "job.*"), ("dead", "job.succeeded"), ("gone", "job.*")):
+            await client.subscribe(f"{self.url}/{name}", events=[wanted])
         _, project = await client.call("POST", "/v1/projects", json={"name": "beside"})
         self._beside = Client(client.url, client.http, project["api_key"])
         await self._beside.subscribe(f"{self.url}/beside")
@@ -109,10 +108,9 @@ class Day:
             return web.Response(status=410)
         heard = self.heard[name]
         heard.count += 1
-        stamp = int(request.headers["webhook-timestamp"]) * SECOND
-        heard.latest_ms = max(heard.latest_ms, self.clock.now() - _at(event), stamp - _at(event))
+        heard.latest_ms = max(heard.latest_ms, self.clock.now() - _at(event))
         if event["type"] in TERMINAL:
-            heard.ends[event["data"]["id"]].add(event["id"])
+            heard.ends[event["data"]["id"]].add((event["id"], event["type"]))
         return web.Response(status=204)
 
     async def jobs(self, until: int) -> None:
@@ -129,15 +127,15 @@ class Day:
         more: dict[str, Any] = {"webhook": f"{self.url}/own"} if number % 3 == 0 else {}
         if number % 16 == 15:
             status, job = await client.submit(operation, inputs=NOBODY, **more)
-            end = "failed"
+            ends: tuple[str, ...] = ("job.failed",)
         else:
             status, job = await client.submit(operation, self._picture(), **more)
-            end = "succeeded"
+            ends = ("job.succeeded",)
         assert status == 202, job
         if number % 31 == 30:
             await client.call("POST", f"/v1/jobs/{job['id']}/cancel")
-            end = ""
-        self.accepted[job["id"]] = end
+            ends = ("job.canceled", "job.failed")
+        self.accepted[job["id"]] = ends
         if number % 3 == 0:
             self.hooks.add(job["id"])
 
@@ -150,7 +148,7 @@ class Day:
     async def come_and_go(self, until: int) -> None:
         """A hook that an automation sets up and takes down again each hour."""
         while self.clock.now() < until:
-            endpoint = await self.stand.client.subscribe(f"{self.url}/dead", events=["job.succeeded"])
+            endpoint = await self.stand.client.subscribe(f"{self.url}/dead", events=["job.failed"])
             await self.clock.sleep(HOUR / SECOND / 2)
             await self.stand.client.call("DELETE", f"/v1/endpoints/{endpoint['id']}")
             await self.clock.sleep(HOUR / SECOND / 2)
@@ -240,7 +238,7 @@ async def day(folder: Path, *, retention_hours: float, every: float) -> AsyncIte
         yield made
 
 
-async def lived(it: Day, hours: int) -> list[Measured]:
+async def lived(it: Day, hours: int, each: Callable[[], None] = lambda: None) -> list[Measured]:
     """So many hours of jobs, measured at the end of each; and then until every job has ended and been told of."""
     end = it.began + hours * HOUR
     work = [asyncio.create_task(it.jobs(end)), asyncio.create_task(it.come_and_go(end))]
@@ -252,6 +250,7 @@ async def lived(it: Day, hours: int) -> list[Measured]:
                 task.result()
         await it.forget_played()
         measured.append(await it.measured())
+        each()
     await it.clock.race(end + 5 * MINUTE)
     await asyncio.gather(*work)
     return measured
