@@ -173,6 +173,8 @@ class Retention:
             return 0
         swept = await self._core.files.sweep(self._known, STRAY_AFTER_MS, now)
         self._swept_at = now
+        if swept:
+            log.info("assets.swept", files=swept)
         return swept
 
     async def _known(self, hashes: Sequence[str]) -> set[str]:

@@ -37,7 +37,7 @@ ORDER BY id LIMIT :limit;
 -- The front of a log: how many rows hang on each event, and how many of its deliveries must stay.
 -- name: front
 SELECT id, created_at, job_id,
-    (SELECT COUNT(*) + COALESCE(SUM(attempts), 0) FROM deliveries WHERE event_id = front.id) AS weight,
+    (SELECT CAST(COUNT(*) + COALESCE(SUM(attempts), 0) AS BIGINT) FROM deliveries WHERE event_id = front.id) AS weight,
     (
         SELECT COUNT(*) FROM deliveries
         WHERE event_id = front.id AND (finished_at IS NULL OR finished_at > :before OR state IN ('pending', 'held'))
