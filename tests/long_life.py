@@ -26,9 +26,9 @@ from handlers.sandbox.vanceai import VanceAISettings as VanceAIPlay
 from service.clock import SystemClock
 from service.pipeline.retry import HOUR, MINUTE, SECOND
 from service.store.database import Reader
-from service.store.sqlite import Sqlite
 from tests.harness import TERMINAL, Client, Stand, server_of, stand
 from tests.racing_clock import RacingClock, Watched
+from tests.stores import store_for
 
 WORK_SECONDS = 20.0
 RETRIES = [5.0, 60.0, 300.0, 1800.0]
@@ -169,11 +169,16 @@ class Day:
         gc.collect()
         return Measured(
             rows=await self.stand.wirephoto.core.db.read(_counts),
-            database_bytes=database.stat().st_size,
-            wal_bytes=wal.stat().st_size if wal.exists() else 0,
+            database_bytes=_size(database),
+            wal_bytes=_size(wal),
             asset_bytes=sum(path.stat().st_size for path in (data / "assets").rglob("*") if path.is_file()),
             objects=Counter(filter(_is_ours, (_name(type(found)) for found in gc.get_objects()))),
         )
+
+
+def _size(path: Path) -> int:
+    # PostgreSQL keeps its own house, by the clock of the wall.
+    return path.stat().st_size if path.exists() else 0
 
 
 def _name(kind: type[Any]) -> str:
@@ -212,7 +217,7 @@ async def day(folder: Path, *, retention_hours: float, every: float) -> AsyncIte
         for sandbox in (vanceai, picwish):
             await sandbox.start()
             stack.push_async_callback(sandbox.stop)
-        store = Sqlite(folder / "data" / "wirephoto.sqlite3")
+        store = Watched(store_for(folder / "data"), clock.busy)
         await store.open()
         stack.push_async_callback(store.close)
         polled = {"poll_seconds": 5.0}
@@ -220,7 +225,7 @@ async def day(folder: Path, *, retention_hours: float, every: float) -> AsyncIte
             stand(
                 folder / "data",
                 clock=clock,
-                database=Watched(store, clock.busy),
+                database=store,
                 vanceai=vanceai,
                 picwish=picwish,
                 vanceai_settings=polled,

@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 from typing import Any, ParamSpec, TypeVar
 
 from service.store.database import Database, Query, Unit
+from tests.stores import Passing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,23 +39,20 @@ class Busy:
             self.idle.set()
 
 
-class Watched:
+class Watched(Passing):
     """A database of which is known whether somebody waits for it."""
 
-    def __init__(self, db: Database, busy: Busy) -> None:
-        self._db = db
+    def __init__(self, inner: Database, busy: Busy) -> None:
+        super().__init__(inner)
         self._busy = busy
 
     async def write(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         with self._busy:
-            return await self._db.write(unit, *args, **kwargs)
+            return await super().write(unit, *args, **kwargs)
 
     async def read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         with self._busy:
-            return await self._db.read(query, *args, **kwargs)
-
-    async def close(self) -> None:
-        await self._db.close()
+            return await super().read(query, *args, **kwargs)
 
 
 class _Alarm:

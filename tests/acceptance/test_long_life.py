@@ -31,7 +31,7 @@ def _quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heart, "HEARTBEAT_SECONDS", BEAT_SECONDS)
     # Bounds that are reached in the first hours.
     monkeypatch.setattr(deliver, "MESSAGE_BYTES_IN_MEMORY", MIB // 16)
-    monkeypatch.setattr(http, "TARGETS_IN_MEMORY", 64)
+    monkeypatch.setattr(http, "TARGETS_IN_MEMORY", 8)
 
 
 def _flat(name: str, measured: Sequence[Measured], of: Callable[[Measured], int], least: int = 0) -> None:
@@ -85,6 +85,7 @@ async def _trimmed_and_expired(it: Day) -> None:
     assert all(entry["attempt_count"] for entry in pending["data"]), "whoever is not dead has everything"
 
 
+@pytest.mark.parametrize("everywhere", ["sqlite"], indirect=True)  # the slow one lives on both
 async def test_six_hours_leave_the_store_and_the_memory_as_they_were(tmp_path: Path) -> None:
     async with day(tmp_path, retention_hours=1, every=360) as it:
         measured = await lived(it, 6)

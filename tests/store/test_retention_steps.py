@@ -15,11 +15,14 @@ from service.retention import PASS_SECONDS, ROWS_PER_STEP, Retention
 from service.security.links import AssetLinks
 from service.security.vault import Vault
 from service.store import deliveries, endpoints, events
-from service.store.database import Database, Query, Tx, Unit
+from service.store.database import Database, Tx, Unit
 from service.store.files import FileStore
+from service.store.migrate import migrate
+from service.store.sqlite import Sqlite
 from tests.clock import ManualClock
 from tests.harness import PATIENCE
 from tests.store.rows import NOW, Rows, all_rows, run
+from tests.stores import Passing
 
 pytestmark = pytest.mark.anyio
 
@@ -30,6 +33,18 @@ STEP_MS = 40
 # A step may end a job too, and a delivery has its attempts.
 MOST_ROWS = 2 * ROWS_PER_STEP
 OLD = NOW + 2 * HOUR
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    """SQLite alone: it tells how many rows a unit has changed, those included that went with others."""
+    db = Sqlite(tmp_path / "store" / "wirephoto.sqlite3")
+    try:
+        await db.open()
+        await migrate(db, NOW)
+        yield db
+    finally:
+        await db.close()
 
 
 class Restless(ManualClock):
@@ -51,11 +66,12 @@ class Restless(ManualClock):
         self._now += ms
 
 
-class Weighed:
+class Weighed(Passing):
     """The store; each unit takes STEP_MS and tells how many rows it changed. Those of the module `bug` can't be run."""
 
-    def __init__(self, db: Database, clock: Restless, bug: str) -> None:
-        self._db, self._clock, self._bug = db, clock, bug
+    def __init__(self, inner: Database, clock: Restless, bug: str) -> None:
+        super().__init__(inner)
+        self._clock, self._bug = clock, bug
         self.changed: list[int] = []
 
     async def write(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -70,16 +86,10 @@ class Weighed:
             assert after is not None
             return answer, after["count"] - before["count"]
 
-        answer, changed = await self._db.write(weighed)
+        answer, changed = await super().write(weighed)
         self.changed.append(changed)
         self._clock.took(STEP_MS)
         return answer
-
-    async def read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._db.read(query, *args, **kwargs)
-
-    async def close(self) -> None:
-        await self._db.close()
 
 
 @asynccontextmanager
