@@ -8,6 +8,7 @@ import asyncio
 import gc
 import random
 import secrets
+import sys
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -65,9 +66,13 @@ class Measured:
 
 @dataclass
 class Heard:
-    """What a subscriber has heard, by job: its terminal events, id and type; and how late the latest event came."""
+    """What a subscriber has heard: how each job ended, the jobs that ended twice, and how late the latest event came.
 
-    ends: dict[str, set[tuple[str, str]]] = field(default_factory=lambda: defaultdict(set))
+    Written small, for it grows all day: what is measured is the service.
+    """
+
+    ends: dict[str, tuple[str, str]] = field(default_factory=dict)  # by job: the event's id and type
+    twice: list[str] = field(default_factory=list)
     latest_ms: int = 0
     count: int = 0
 
@@ -79,6 +84,7 @@ class Day:
         self.stand, self.clock = it, clock
         self.began = clock.now()
         self.accepted: dict[str, tuple[str, ...]] = {}  # by job: the ways in which it may end
+        self.ends: dict[str, tuple[str, str]] = {}
         self.heard: dict[str, Heard] = defaultdict(Heard)
         self.hooks: set[str] = set()
         self.url = ""
@@ -110,7 +116,12 @@ class Day:
         heard.count += 1
         heard.latest_ms = max(heard.latest_ms, self.clock.now() - _at(event))
         if event["type"] in TERMINAL:
-            heard.ends[event["data"]["id"]].add((event["id"], event["type"]))
+            job = sys.intern(event["data"]["id"])
+            # The same event may come twice.
+            end = self.ends.setdefault(job, (event["id"], sys.intern(event["type"])))
+            heard.ends[job] = end
+            if end[0] != event["id"]:
+                heard.twice.append(job)
         return web.Response(status=204)
 
     async def jobs(self, until: int) -> None:
@@ -135,9 +146,9 @@ class Day:
         if number % 31 == 30:
             await client.call("POST", f"/v1/jobs/{job['id']}/cancel")
             ends = ("job.canceled", "job.failed")
-        self.accepted[job["id"]] = ends
+        self.accepted[sys.intern(job["id"])] = ends
         if number % 3 == 0:
-            self.hooks.add(job["id"])
+            self.hooks.add(sys.intern(job["id"]))
 
     def _picture(self) -> Path:
         """Never the same twice."""
@@ -155,6 +166,9 @@ class Day:
 
     async def forget_played(self) -> None:
         """The stand-ins remember everything for their tests' sake; a vendor is no part of the service."""
+        uploads = self.stand.vanceai._files
+        for uid in list(uploads)[:-10]:
+            del uploads[uid]
         for sandbox in (self.stand.vanceai, self.stand.picwish):
             sandbox.requests.clear()
             sandbox.charged.clear()
