@@ -52,6 +52,8 @@ ROWS_OF_AN_EVENT = 5
 # Each may have a dozen attempts.
 DELIVERIES_PER_STEP = 50
 SHORTEST_REST_SECONDS = 0.005
+# A step that waited for minutes for a store that was away is no reason to rest for minutes.
+LONGEST_REST_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 
 
@@ -201,7 +203,7 @@ class Retention:
     async def _rest(self, began: int) -> None:
         """As long as the step took: half of the time is everybody else's, and more of it the more they have to do."""
         took = (self._core.clock.monotonic() - began) / 1000
-        await self._core.clock.sleep(max(took, SHORTEST_REST_SECONDS))
+        await self._core.clock.sleep(min(max(took, SHORTEST_REST_SECONDS), LONGEST_REST_SECONDS))
 
 
 def _batches(front: Sequence[events.Old]) -> Iterator[Sequence[events.Old]]:
