@@ -173,8 +173,13 @@ class Retention:
     async def _sweep(self, now: int) -> int:
         if self._swept_at is not None and now < self._swept_at + SWEEP_MS:
             return 0
-        swept = await self._core.files.sweep(self._known, STRAY_AFTER_MS, now)
         self._swept_at = now
+        core = self._core
+        if await core.files.claim(core.installation) != core.installation:
+            # All of another's pictures are strays to us.
+            log.error("assets.not_ours", says="ASSETS_URL is another installation's: nothing there is swept")
+            return 0
+        swept = await core.files.sweep(self._known, STRAY_AFTER_MS, now)
         if swept:
             log.info("assets.swept", files=swept)
         return swept

@@ -98,7 +98,7 @@ async def _passed(made: Rows, folder: Path, bug: str = "nothing") -> AsyncIterat
     clock = Restless()
     db = Weighed(made.db, clock, bug)
     links = AssetLinks("http://here", b"x" * 32, ())
-    core = Core(db, clock, made.node, Vault("k" * 32, []), links, FileStore(folder), HOUR)
+    core = Core(db, clock, made.node, Vault("k" * 32, []), links, FileStore(folder), HOUR, "ins_test")
     retention = Retention(core, HOUR)
     retention.start()
     try:
