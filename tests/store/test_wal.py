@@ -27,7 +27,7 @@ async def _table(tx: Tx) -> None:
     await tx.run("CREATE TABLE filler (body TEXT)", {})
 
 
-async def _long_read(reader: Reader, began: Callable[[], None], end: threading.Event) -> int:
+async def _long_read(reader: Reader, began: Callable[[], object], end: threading.Event) -> int:
     """It holds its view of the store until it is told to end."""
     row = await reader.one("SELECT COUNT(*) AS count FROM filler", {})
     began()
