@@ -41,6 +41,8 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # What may follow a redirect to another origin: an allow-list, for vendors put keys into headers of any name.
 _CARRIED = frozenset({"accept", "accept-language", "range", "user-agent"})
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
+# Parsed URLs, so that a receiver's is not parsed again with each delivery. A result link is asked for once, and leaves.
+TARGETS_IN_MEMORY = 4096
 
 
 # The first that fits names the kind.
@@ -134,7 +136,7 @@ class Http:
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._closed = False
         # A busy endpoint's URL is parsed and judged once, not for each delivery.
-        self._target = lru_cache(maxsize=4096)(self._find_target)
+        self._target = lru_cache(maxsize=TARGETS_IN_MEMORY)(self._find_target)
 
     async def request(
         self,

@@ -11,6 +11,7 @@ class DeliveryState(StrEnum):
     EXHAUSTED = "exhausted"  # the schedule's last attempt failed
     ABORTED = "aborted"  # the receiver asked us to give this one up
     DISCARDED = "discarded"  # its endpoint was deleted
+    EXPIRED = "expired"  # held for EVENT_RETENTION_DAYS, and nobody resumed or enabled its endpoint
 
 
 class Outcome(StrEnum):

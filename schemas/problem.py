@@ -39,13 +39,17 @@ _TITLES: Mapping[int, str] = {
 
 @dataclass(eq=False)
 class Problem(Exception):
-    """An answer of class 4xx or 5xx; `type` is a stable name for programs, `detail` a sentence for people."""
+    """An answer of class 4xx or 5xx; `type` is a stable name for programs, `detail` a sentence for people.
+
+    `more`: members of its own, which RFC 9457 calls extensions.
+    """
 
     status: int
     type: str
     detail: str
     errors: Sequence[FieldError] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.type}: {self.detail}"
@@ -59,7 +63,7 @@ class Problem(Exception):
         }
         if self.errors:
             body["errors"] = [error.as_json() for error in self.errors]
-        return body
+        return {**body, **self.more}
 
 
 def invalid(errors: Sequence[FieldError], detail: str | None = None) -> Problem:

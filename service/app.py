@@ -24,6 +24,7 @@ from service.pipeline.core import Core
 from service.pipeline.crew import crew, delivery_scan
 from service.pipeline.deliver import Deliver
 from service.pipeline.stage import Sources
+from service.retention import Retention
 from service.security import keys as security_keys
 from service.security.cursors import Cursors
 from service.security.egress import Guard
@@ -145,6 +146,11 @@ async def running(
 
         core.wake = wake
         heart = Heart(core)
+        windows_ms = [
+            round(window.seconds * 1000) for contracted in vendors for window in contracted.vendor.pace.windows
+        ]
+        events_ms = round(settings.event_retention_days * 24 * retry.HOUR)
+        retention = Retention(core, events_ms, max(windows_ms, default=0))
         site = Site(
             core=core,
             accept=Accept(core, vendors),
@@ -159,11 +165,12 @@ async def running(
             alive={
                 "deliver": scan,
                 "heartbeat": heart,
+                "retention": retention,
                 **{f"{step} {vendor}": worker for (step, vendor), worker in workers.items()},
             },
         )
         made_key = await _admin_key(core, settings, show_key)
-        everyone = [scan, heart, *workers.values()]
+        everyone = [scan, heart, retention, *workers.values()]
         for worker in everyone:
             worker.start()
         try:

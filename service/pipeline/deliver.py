@@ -231,7 +231,8 @@ class Deliver:
 
     def _drop_if_idle(self, lane: Lane) -> None:
         # What a lane knows of a failing receiver is kept; a job's own webhook will hardly be needed again.
-        remembers = lane.failures > 0 and (lane.endpoint is None or lane.endpoint.job is None)
+        # One that is not known any longer was changed or deleted meanwhile: there is nothing to remember of it.
+        remembers = lane.failures > 0 and lane.endpoint is not None and lane.endpoint.job is None
         if not lane.waiting and not lane.in_flight and lane.filling is None and not remembers:
             self._lanes.pop(lane.row, None)
 
@@ -332,4 +333,4 @@ async def _put_away(tx: Tx, endpoint: int, now: int) -> None:
     if current is None:
         await deliveries.discard(tx, endpoint, now)
     elif current.state is not EndpointState.ENABLED:
-        await deliveries.hold(tx, endpoint)
+        await deliveries.hold(tx, endpoint, now)

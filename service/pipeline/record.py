@@ -135,7 +135,7 @@ async def _disable(tx: Tx, core: Core, endpoint: int, reason: str, now: int) -> 
     disabled = await endpoints.disable(tx, endpoint, reason, now)
     if disabled is None:
         return []
-    await deliveries.hold(tx, endpoint)
+    await deliveries.hold(tx, endpoint, now)
     data = shown.endpoint(disabled)
     event = await events.add(tx, disabled.project, EventType.ENDPOINT_DISABLED, data, now)
     return [Announced(event, await deliveries.fan_out(tx, event, core.node, about=disabled.row))]

@@ -87,3 +87,14 @@ async def files(reader: Reader, after: str, limit: int, now: int) -> list[Stored
     """The files that something still names, by hash, from the one after `after` on."""
     rows = await reader.all(_SQL["files"], {"beyond": after, "limit": limit, "now": now})
     return [StoredFile(row["sha256"], row["bytes"]) for row in rows]
+
+
+async def expired(reader: Reader, before: int, after: tuple[int, int], limit: int) -> Sequence[tuple[int, int]]:
+    """Assets that expired at `before` or earlier, in the order of (expiry, row), those after `after`."""
+    values = {"before": before, "after_time": after[0], "after_row": after[1], "limit": limit}
+    return [(row["expires_at"], row["id"]) for row in await reader.all(_SQL["expired"], values)]
+
+
+async def forget(tx: Tx, asset: int, before: int) -> bool:
+    """Delete the row of an asset that expired at `before` or earlier; False where a job names it, or it lives."""
+    return await tx.run(_SQL["forget"], {"asset": asset, "before": before}) == 1

@@ -15,10 +15,16 @@ FROM assets WHERE public_id = :public_id;
 SELECT id, public_id, project_id, sha256, bytes, content_type, width, height, filename, created_at, expires_at
 FROM assets WHERE id = :asset AND project_id = :project;
 
--- A file is known while an asset that has not expired, or a result on its way to become one, names it.
+-- A file is known while an asset that has not expired, an input of a job that has not ended, or a result on its way to
+-- become an asset names it.
 -- name: known
 SELECT 1 AS known FROM assets WHERE sha256 = :sha256 AND expires_at > :now
-UNION
+UNION ALL
+SELECT 1 AS known FROM assets
+JOIN job_inputs ON job_inputs.asset_id = assets.id
+JOIN jobs ON jobs.id = job_inputs.job_id
+WHERE assets.sha256 = :sha256 AND jobs.finished_at IS NULL
+UNION ALL
 SELECT 1 AS known FROM results WHERE sha256 = :sha256 AND asset_id IS NULL
 LIMIT 1;
 
@@ -27,7 +33,24 @@ LIMIT 1;
 SELECT sha256, bytes FROM (
     SELECT sha256, bytes FROM assets WHERE expires_at > :now
     UNION
+    SELECT assets.sha256, assets.bytes FROM jobs
+    JOIN job_inputs ON job_inputs.job_id = jobs.id
+    JOIN assets ON assets.id = job_inputs.asset_id
+    WHERE jobs.finished_at IS NULL
+    UNION
     SELECT sha256, bytes FROM results WHERE sha256 IS NOT NULL AND asset_id IS NULL
 ) AS files
 WHERE sha256 > :beyond
 ORDER BY sha256 LIMIT :limit;
+
+-- name: expired
+SELECT id, expires_at FROM assets
+WHERE expires_at <= :before AND (expires_at, id) > (CAST(:after_time AS BIGINT), CAST(:after_row AS BIGINT))
+ORDER BY expires_at, id LIMIT :limit;
+
+-- A job shows its pictures as long as it is shown itself.
+-- name: forget
+DELETE FROM assets
+WHERE id = :asset AND expires_at <= :before
+  AND NOT EXISTS (SELECT 1 FROM job_inputs WHERE asset_id = :asset)
+  AND NOT EXISTS (SELECT 1 FROM results WHERE asset_id = :asset);

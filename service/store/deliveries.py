@@ -71,6 +71,7 @@ def _new(event: Event, endpoint: Endpoint, node: int) -> Values:
         "state": DeliveryState.HELD if held else DeliveryState.PENDING,
         "node": None if held else node,
         "now": event.created_at,
+        "held_at": event.created_at if held else None,
     }
 
 
@@ -106,9 +107,9 @@ async def retry(tx: Tx, delivery: int, node: int, attempts: int, at: int) -> boo
     return await tx.run(_SQL["retry"], values) == 1
 
 
-async def hold(tx: Tx, endpoint: int) -> int:
+async def hold(tx: Tx, endpoint: int, now: int) -> int:
     """Keep what is owed to an endpoint that takes nothing now."""
-    return await tx.run(_SQL["hold"], {"endpoint": endpoint})
+    return await tx.run(_SQL["hold"], {"endpoint": endpoint, "now": now})
 
 
 async def unhold(tx: Tx, endpoint: int, now: int) -> int:
@@ -119,6 +120,16 @@ async def unhold(tx: Tx, endpoint: int, now: int) -> int:
 async def discard(tx: Tx, endpoint: int, now: int) -> int:
     """The endpoint is gone: say so in the ledger of each delivery."""
     return await tx.run(_SQL["discard"], {"endpoint": endpoint, "now": now})
+
+
+async def expire(tx: Tx, before: int, now: int, limit: int) -> int:
+    """End what has been held since `before` or earlier, the oldest first; how many there were."""
+    return await tx.run(_SQL["expire"], {"before": before, "now": now, "limit": limit})
+
+
+async def trim(tx: Tx, event: int, before: int, limit: int) -> int:
+    """Delete deliveries of an event, with their attempts, if all of them ended at `before` or earlier; how many."""
+    return await tx.run(_SQL["trim"], {"event": event, "before": before, "limit": limit})
 
 
 async def let_go(tx: Tx, delivery: int, node: int, now: int) -> bool:

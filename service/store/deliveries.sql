@@ -1,6 +1,6 @@
 -- name: add
-INSERT INTO deliveries (public_id, project_id, event_id, endpoint_id, state, node, created_at)
-VALUES (:public_id, :project, :event, :endpoint, :state, :node, :now);
+INSERT INTO deliveries (public_id, project_id, event_id, endpoint_id, state, node, created_at, held_at)
+VALUES (:public_id, :project, :event, :endpoint, :state, :node, :now, :held_at);
 
 -- name: added
 SELECT id, endpoint_id FROM deliveries WHERE event_id = :event AND state = 'pending' ORDER BY id;
@@ -20,6 +20,7 @@ SELECT MIN(due_at) AS due_at FROM deliveries WHERE due_at IS NOT NULL;
 -- A delivery that was held while its attempt was under way still counts as what that attempt came to.
 -- name: settle
 UPDATE deliveries SET state = :state, attempts = :attempts, retry_at = NULL, due_at = NULL, node = NULL,
+    held_at = CASE WHEN CAST(:state AS TEXT) = 'held' THEN COALESCE(held_at, CAST(:now AS BIGINT)) END,
     finished_at = CASE WHEN CAST(:state AS TEXT) <> 'held' THEN CAST(:now AS BIGINT) END
 WHERE id = :delivery AND node = :node AND state IN ('pending', 'held');
 
@@ -40,12 +41,12 @@ UPDATE deliveries SET attempts = :attempts, node = NULL,
 WHERE id = :delivery AND node = :node AND state IN ('pending', 'held');
 
 -- name: hold
-UPDATE deliveries SET state = 'held', due_at = NULL, retry_at = NULL
+UPDATE deliveries SET state = 'held', held_at = :now, due_at = NULL, retry_at = NULL
 WHERE endpoint_id = :endpoint AND state = 'pending';
 
 -- What was held flows again. An attempt that is just under way may be made twice, under the same webhook-id.
 -- name: unhold
-UPDATE deliveries SET state = 'pending', node = NULL, due_at = :now
+UPDATE deliveries SET state = 'pending', held_at = NULL, node = NULL, due_at = :now
 WHERE endpoint_id = :endpoint AND state = 'held';
 
 -- name: discard
@@ -99,3 +100,23 @@ FROM deliveries
 JOIN events ON events.id = deliveries.event_id
 JOIN endpoints ON endpoints.id = deliveries.endpoint_id
 WHERE deliveries.event_id = :event ORDER BY deliveries.id;
+
+-- Whoever has it in hand: an attempt takes seconds, and what is expired here was held for the whole time of retention.
+-- name: expire
+UPDATE deliveries SET state = 'expired', finished_at = :now, due_at = NULL, retry_at = NULL, node = NULL
+WHERE state = 'held' AND COALESCE(held_at, created_at) <= :before AND id IN (
+    SELECT id FROM deliveries WHERE state = 'held' AND COALESCE(held_at, created_at) <= :before
+    ORDER BY COALESCE(held_at, created_at) LIMIT :limit
+);
+
+-- The deliveries of an event that may go, none where one of them may not. What is asked of all is asked of each row
+-- once more: on PostgreSQL it may have been opened again while we waited for its lock.
+-- name: trim
+DELETE FROM deliveries
+WHERE id IN (SELECT id FROM deliveries WHERE event_id = :event ORDER BY id LIMIT :limit)
+  AND finished_at <= :before AND state NOT IN ('pending', 'held')
+  AND NOT EXISTS (
+    SELECT 1 FROM deliveries AS other
+    WHERE other.event_id = :event
+      AND (other.finished_at IS NULL OR other.finished_at > :before OR other.state IN ('pending', 'held'))
+  );

@@ -141,3 +141,8 @@ async def enable(tx: Tx, endpoint: int, now: int) -> bool:
 
 async def delete(tx: Tx, endpoint: int, now: int) -> bool:
     return await tx.run(_SQL["delete"], {"endpoint": endpoint, "now": now}) == 1
+
+
+async def forget(tx: Tx, before: int, limit: int) -> int:
+    """Delete the rows of endpoints that were deleted at `before` or earlier and that no delivery names; how many."""
+    return await tx.run(_SQL["forget"], {"before": before, "limit": limit})

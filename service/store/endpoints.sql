@@ -49,3 +49,12 @@ WHERE id = :endpoint AND state <> 'enabled' AND deleted_at IS NULL;
 -- name: delete
 UPDATE endpoints SET deleted_at = :now, updated_at = :now
 WHERE id = :endpoint AND deleted_at IS NULL;
+
+-- name: forget
+DELETE FROM endpoints
+WHERE id IN (
+    SELECT id FROM endpoints
+    WHERE deleted_at IS NOT NULL AND deleted_at <= :before
+      AND NOT EXISTS (SELECT 1 FROM deliveries WHERE endpoint_id = endpoints.id)
+    ORDER BY deleted_at LIMIT :limit
+);

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from schemas import ids
@@ -10,6 +12,15 @@ from service.store import projects, sql
 from service.store.database import Reader, Row, Tx
 
 _SQL = sql.beside(__file__)
+
+
+@dataclass(frozen=True, slots=True)
+class Old:
+    """An event that may go. `weight`: how many rows hang on it."""
+
+    row: int
+    job: int | None
+    weight: int
 
 
 def _event(row: Row) -> Event:
@@ -73,3 +84,33 @@ async def after(reader: Reader, project: int, sequence: int, event_type: str | N
 
 async def of_job(reader: Reader, job: int) -> Sequence[Event]:
     return [_event(row) for row in await reader.all(_SQL["of_job"], {"job": job})]
+
+
+async def oldest(reader: Reader, project: int) -> int:
+    """The sequence number with which a project's log begins; everything before it is no longer kept."""
+    row = await reader.one(_SQL["oldest"], {"project": project})
+    assert row is not None, f"project row {project} is missing"
+    return int(row["sequence"])
+
+
+async def old_logs(reader: Reader, before: int, after: int, limit: int) -> Sequence[int]:
+    """Projects, by row and from `after` on, whose log begins with an event of `before` or earlier."""
+    rows = await reader.all(_SQL["old_logs"], {"before": before, "after": after, "limit": limit})
+    return [row["id"] for row in rows]
+
+
+async def front(reader: Reader, project: int, before: int, limit: int) -> Sequence[Old]:
+    """The first events of a log, up to the first that must stay: a log is only ever cut off at its front."""
+    rows = await reader.all(_SQL["front"], {"project": project, "before": before, "limit": limit})
+    may_go = takewhile(lambda row: row["created_at"] <= before and not row["staying"], rows)
+    return [Old(row["id"], row["job_id"], row["weight"]) for row in may_go]
+
+
+async def lock(tx: Tx, event: int) -> None:
+    """Until the unit ends nobody else owes this event to anybody."""
+    await tx.one(_SQL["lock"], {"event": event})
+
+
+async def remove(tx: Tx, event: int, before: int) -> bool:
+    """False where it has deliveries, or must stay for another reason."""
+    return await tx.run(_SQL["remove"], {"event": event, "before": before}) == 1

@@ -165,7 +165,7 @@ async def staged_input(tx: Tx, job: int, name: str, asset: int) -> None:
 
 
 async def remember_key(tx: Tx, project: int, key: str, fingerprint: str, job: int, now: int, since: int) -> None:
-    await tx.run(_SQL["forget_key"], {"project": project, "key": key, "since": since})
+    await forget_key(tx, project, key, since)
     values = {"project": project, "key": key, "fingerprint": fingerprint, "job": job, "now": now}
     await tx.run(_SQL["remember_key"], values)
 
@@ -324,3 +324,26 @@ async def fail(tx: Tx, job: int, failure: Failure, charged: Charged | None, now:
 
 async def cancel(tx: Tx, job: int, now: int) -> Job | None:
     return _maybe(await tx.one(_SQL["cancel"], {"job": job, "now": now}))
+
+
+async def old_keys(reader: Reader, since: int, limit: int) -> Sequence[tuple[int, str, int]]:
+    """Idempotency-Keys that count no longer: project, key, job."""
+    rows = await reader.all(_SQL["old_keys"], {"since": since, "limit": limit})
+    return [(row["project_id"], row["key"], row["job_id"]) for row in rows]
+
+
+async def forget_key(tx: Tx, project: int, key: str, since: int) -> None:
+    await tx.run(_SQL["forget_key"], {"project": project, "key": key, "since": since})
+
+
+async def remove(tx: Tx, job: int, before: int) -> Sequence[int] | None:
+    """Delete a job that ended at `before` or earlier, with all that hangs on it, and its own webhook.
+
+    The rows of the assets that it named, which stay; None where the job stays, for something still names it.
+    """
+    if await tx.one(_SQL["removable"], {"job": job, "before": before}) is None:
+        return None
+    named = [row["asset_id"] for row in await tx.all(_SQL["assets"], {"job": job})]
+    for statement in ("remove_webhook", "remove"):
+        await tx.run(_SQL[statement], {"job": job})
+    return named

@@ -193,3 +193,26 @@ RETURNING *;
 
 -- name: try_later
 UPDATE jobs SET due_at = :due_at, node = NULL, faults = faults + :counted WHERE id = :job AND node = :node;
+
+-- name: old_keys
+SELECT project_id, key, job_id FROM idempotency_keys WHERE created_at < :since ORDER BY created_at LIMIT :limit;
+
+-- A job stays as long as an event or an Idempotency-Key names it.
+-- name: removable
+SELECT id FROM jobs
+WHERE id = :job AND finished_at <= :before
+  AND NOT EXISTS (SELECT 1 FROM events WHERE job_id = :job)
+  AND NOT EXISTS (SELECT 1 FROM idempotency_keys WHERE job_id = :job)
+/*postgres FOR UPDATE */;
+
+-- name: assets
+SELECT asset_id FROM job_inputs WHERE job_id = :job AND asset_id IS NOT NULL
+UNION
+SELECT asset_id FROM results WHERE job_id = :job AND asset_id IS NOT NULL;
+
+-- name: remove_webhook
+DELETE FROM endpoints WHERE job_id = :job;
+
+-- What hangs on it goes with it: inputs, keys, submissions, callbacks, results.
+-- name: remove
+DELETE FROM jobs WHERE id = :job;

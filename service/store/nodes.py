@@ -42,6 +42,11 @@ async def take_over_all(tx: Tx, node: int, now: int) -> None:
         await _release(tx, row["id"], now)
 
 
+async def forget(tx: Tx, node: int, before: int, limit: int) -> int:
+    """Delete the rows of nodes that ended at `before` or earlier, never this one's own; how many."""
+    return await tx.run(_SQL["forget"], {"node": node, "before": before, "limit": limit})
+
+
 async def _release(tx: Tx, dead: int, now: int) -> None:
     values = {"dead": dead, "now": now}
     for statement in ("release_jobs", "release_submissions", "release_deliveries"):

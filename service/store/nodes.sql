@@ -33,3 +33,6 @@ WHERE node = :dead;
 
 -- name: last_beat
 SELECT MAX(beat_at) AS beat_at FROM nodes WHERE ended_at IS NULL;
+
+-- name: forget
+DELETE FROM nodes WHERE id IN (SELECT id FROM nodes WHERE ended_at <= :before AND id <> :node ORDER BY id LIMIT :limit);

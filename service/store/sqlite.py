@@ -28,11 +28,16 @@ T = TypeVar("T")
 
 MAX_BATCH = 256
 READERS = 4
+# SQLite folds its write-ahead log into the file as it goes, but begins it anew only when nobody reads from it. Where
+# somebody always does it would grow for ever: from here on the writer waits a moment for those who read now.
+WAL_BYTES = 64 * 1024 * 1024
+WAL_PATIENCE_MS = 50
+BUSY_MS = 10_000
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",  # an answer is a promise: WAL with NORMAL may lose the last commits at a power cut
     "PRAGMA foreign_keys=ON",
-    "PRAGMA busy_timeout=10000",
+    f"PRAGMA busy_timeout={BUSY_MS}",
     "PRAGMA cache_size=-16384",
     "PRAGMA temp_store=MEMORY",
 )
@@ -111,6 +116,7 @@ class Sqlite:
         self._lock: FileLock | None = None
         self._readers: Readers | None = None
         self._closing = False
+        self._wal_bound = WAL_BYTES
 
     async def open(self) -> None:
         """Take the file lock and start the writer. Raises Locked."""
@@ -184,6 +190,7 @@ class Sqlite:
                         break
                 if batch:
                     self._commit(connection, tx, batch)
+                    self._bound_wal(connection)
             # The write-ahead log is folded into the file, so that a copy of the file alone is whole.
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -200,6 +207,20 @@ class Sqlite:
             for work in batch:
                 work.error = work.error or StoreUnavailable(f"the commit failed: {error}")
         self._answer(batch)
+
+    def _bound_wal(self, connection: sqlite3.Connection) -> None:
+        """Who begins to read while this waits reads from the file, so only those who read already are waited for."""
+        with contextlib.suppress(OSError, sqlite3.Error):
+            size = self.path.with_name(self.path.name + "-wal").stat().st_size
+            if size < self._wal_bound:
+                return
+            connection.execute(f"PRAGMA busy_timeout={WAL_PATIENCE_MS}")
+            try:
+                blocked = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()["busy"]
+            finally:
+                connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+            # A read that takes minutes must not stop the writer again and again.
+            self._wal_bound = 2 * size if blocked else WAL_BYTES
 
     def _run_in_savepoint(self, connection: sqlite3.Connection, tx: DirectTx, work: Work) -> None:
         connection.execute("SAVEPOINT unit")

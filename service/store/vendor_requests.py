@@ -23,3 +23,8 @@ async def since(reader: Reader, vendor: str, at: int) -> Sequence[tuple[int, int
     """Start and end of each request that was under way at `at` or later."""
     rows = await reader.all(_SQL["since"], {"vendor": vendor, "since": at})
     return [(row["started_at"], row["finished_at"]) for row in rows]
+
+
+async def forget(tx: Tx, before: int, limit: int) -> int:
+    """Delete requests, of any vendor, that were started before `before`; how many."""
+    return await tx.run(_SQL["forget_all"], {"before": before, "limit": limit})

@@ -11,3 +11,8 @@ ORDER BY id;
 
 -- name: forget
 DELETE FROM vendor_requests WHERE vendor = :vendor AND started_at < :before;
+
+-- The oldest rows are looked at, and no more: with every request a vendor in use forgets its own.
+-- name: forget_all
+DELETE FROM vendor_requests
+WHERE id IN (SELECT id FROM vendor_requests ORDER BY id LIMIT :limit) AND started_at < :before;

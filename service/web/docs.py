@@ -38,6 +38,11 @@ _PROBLEM: dict[str, Any] = {
                 "properties": {"field": {"type": "string"}, "reason": {"type": "string"}},
             },
         },
+        "oldest": {
+            "type": "integer",
+            "description": "With `events_gone` (410): the log of events begins here. Those between were retained for "
+            "EVENT_RETENTION_DAYS and are gone; read on with `after` one less.",
+        },
     },
 }
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from schemas.delivery import Delivery, DeliveryState
 from schemas.event import Event, EventType
-from schemas.problem import not_found
+from schemas.problem import Problem, not_found
 from service.pipeline import shown
 from service.pipeline.core import log_topic
 from service.store import deliveries, events, projects
@@ -53,12 +53,28 @@ class _Log:
 
 
 async def _log(project: int, after: int, chosen: str | None, limit: int, reader: Reader) -> _Log:
+    await refuse_gap(reader, project, after)
     found = await events.after(reader, project, after, chosen, limit)
     return _Log(found, await projects.last_sequence(reader, project))
 
 
 def _has_some(log: _Log) -> bool:
     return bool(log.events)
+
+
+async def refuse_gap(reader: Reader, project: int, after: int) -> None:
+    """Whoever reads on after an event, and whose next one is no longer kept, must learn that he has missed some.
+
+    `after=0` reads from the beginning of what there is, and misses nothing that he was ever promised.
+    """
+    oldest = await events.oldest(reader, project)
+    if 0 < after < oldest - 1:
+        raise Problem(
+            410,
+            "events_gone",
+            f"Events {after + 1} to {oldest - 1} are no longer kept. Read on with after={oldest - 1}.",
+            more={"oldest": oldest},
+        )
 
 
 async def show(request: Request, who: Principal) -> Response:

@@ -9,6 +9,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
+from schemas.delivery import DeliveryState
 from schemas.event import Event
 from schemas.job import Job, JobRequest, JobState
 from schemas.problem import FieldError, Problem, invalid, not_found
@@ -39,6 +40,8 @@ from service.web.site import (
 from service.web.waiting import LONGEST_SECONDS
 
 _WAIT = re.compile(r"(?:^|[,;]\s*)wait=(\d+)\s*(?:$|[,;])")
+# Ends that no attempt tells of.
+_ENDED_UNTRIED = frozenset({DeliveryState.EXPIRED, DeliveryState.DISCARDED})
 _KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
 
 
@@ -239,4 +242,6 @@ async def _event_steps(reader: Reader, event: Event) -> list[tuple[int, str, Map
             made = past.attempt
             told = {**facts, "attempt": past.number, "outcome": made.outcome, "status": made.status}
             steps.append((made.started_at, "delivery", told))
+        if delivery.finished_at is not None and delivery.state in _ENDED_UNTRIED:
+            steps.append((delivery.finished_at, "delivery", {**facts, "state": delivery.state}))
     return steps

@@ -52,8 +52,9 @@ def _name(unit: Callable[..., Any]) -> str:
 
 
 def _brought_by_time(name: str, result: object) -> bool:
-    """The heart's beats, and claims that found nothing."""
-    return name.startswith("nodes.") or (name.endswith("claim") and result == [])
+    """The heart's beats, and claims and steps of retention that found nothing."""
+    found_nothing = (name.endswith("claim") and result == []) or (name.endswith((".expire", ".forget")) and result == 0)
+    return name.startswith("nodes.") or found_nothing
 
 
 class MortalStore(Passing):

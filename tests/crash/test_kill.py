@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from handlers.sandbox.faults import NONE
-from service.heart import STRAY_AFTER_MS
+from service.retention import STRAY_AFTER_MS
 from tests.crash.acts import ASK, BOTH, PAID, RESULT, RESULTS, hang, seen, succeeded_once
 from tests.crash.scene import CUTOUT, ENLARGE, ONCE, SILENT, Launch, Scene, scene
 from tests.harness import API_KEY, PATIENCE, Received, server_of

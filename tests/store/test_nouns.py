@@ -209,7 +209,7 @@ async def test_a_held_delivery_of_a_dead_node_stays_held(made: Rows) -> None:
     endpoint = await made.endpoint()
     _, (owed,) = await made.event()
     assert await made.db.write(endpoints.disable, endpoint.row, "gone", NOW) is not None
-    assert await made.db.write(deliveries.hold, endpoint.row) == 1
+    assert await made.db.write(deliveries.hold, endpoint.row, NOW) == 1
     other = await made.db.write(nodes.add, NOW)
     await made.db.write(nodes.take_over, other, NOW, NOW + 1)
     assert await made.db.write(deliveries.claim, other, NOW + MINUTE, 10) == []
@@ -242,7 +242,7 @@ async def test_a_held_delivery_is_not_finished(made: Rows) -> None:
 async def test_a_failure_that_ends_after_its_endpoint_was_disabled_waits_with_the_rest(made: Rows) -> None:
     endpoint = await made.endpoint()
     _, (owed,) = await made.event()
-    await made.db.write(deliveries.hold, endpoint.row)
+    await made.db.write(deliveries.hold, endpoint.row, NOW)
     assert await made.db.write(deliveries.retry, owed.delivery, made.node, 1, NOW)
     held = await made.db.read(deliveries.by_row, owed.delivery)
     assert (held.state, held.attempts, held.retry_at) == (DeliveryState.HELD, 1, None)

@@ -80,7 +80,7 @@ async def test_an_endpoint_that_was_enabled_meanwhile_is_not_put_away(made: Rows
     endpoint = await made.endpoint()
     await made.event()
     await made.db.write(_disable, endpoint.row)
-    await made.db.write(deliveries.hold, endpoint.row)
+    await made.db.write(deliveries.hold, endpoint.row, NOW)
     await asyncio.gather(made.db.write(_enable, endpoint, NOW), made.db.write(_put_away, endpoint.row, NOW))
     found = await made.db.read(endpoints.by_row, endpoint.row)
     assert found is not None

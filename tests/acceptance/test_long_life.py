@@ -1,0 +1,111 @@
+"""Jobs all day: what the service holds stays as it is, and nobody is forgotten.
+
+The short one lives for hours with few jobs, the slow one for a whole day with many; `retention` is as short as it may
+be in comparison, so that all there is goes through the store several times.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from handlers import http
+from service import heart
+from service.pipeline import deliver
+from service.pipeline.retry import SECOND
+from tests.long_life import TABLES, Day, Measured, day, lived
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1024 * 1024
+# Alarms of the healthy may ring while a request of theirs is on its way: a heartbeat's time is the blur of this clock.
+BEAT_SECONDS = 30.0
+LATEST_SECONDS = 2 * BEAT_SECONDS
+SLACK = 1.25
+
+
+@pytest.fixture(autouse=True)
+def _quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nobody else is there to miss a beat, and each costs a commit.
+    monkeypatch.setattr(heart, "HEARTBEAT_SECONDS", BEAT_SECONDS)
+    # Bounds that are reached in the first hours.
+    monkeypatch.setattr(deliver, "MESSAGE_BYTES_IN_MEMORY", MIB // 16)
+    monkeypatch.setattr(http, "TARGETS_IN_MEMORY", 8)
+
+
+def _flat(name: str, measured: Sequence[Measured], of: Callable[[Measured], int], least: int = 0) -> None:
+    """The second half of the time never holds more than the first half of it did, by more than chance."""
+    half = len(measured) // 2
+    early, late = (max(of(entry) for entry in part) for part in (measured[:half], measured[half:]))
+    assert late <= max(early * SLACK, least), f"{name}: {[of(entry) for entry in measured]}"
+
+
+def _row_count(table: str) -> Callable[[Measured], int]:
+    return lambda entry: entry.rows[table]
+
+
+def _living(kind: str) -> Callable[[Measured], int]:
+    return lambda entry: entry.objects.get(kind, 0)
+
+
+def _all_flat(measured: Sequence[Measured]) -> None:
+    for table in TABLES:
+        _flat(table, measured, _row_count(table), 20)
+    _flat("database", measured, lambda entry: entry.database_bytes)
+    _flat("write-ahead log", measured, lambda entry: entry.wal_bytes, 5 * MIB)
+    _flat("assets", measured, lambda entry: entry.asset_bytes)
+    for kind in sorted({kind for entry in measured for kind in entry.objects}):
+        _flat(kind, measured, _living(kind), 40)
+
+
+def _nobody_forgotten(it: Day) -> None:
+    heard, beside = it.heard["well"], it.heard["beside"]
+    assert not set(heard.ends) & set(beside.ends), "the wall between projects"
+    ends = {**heard.ends, **beside.ends}
+    assert set(ends) == set(it.accepted), "every accepted job ended, and was told of"
+    assert [job for heard in it.heard.values() for job in heard.twice] == []
+    assert [(job, kind) for job, (_, kind) in ends.items() if kind not in it.accepted[job]] == []
+    assert set(it.heard["own"].ends) == it.hooks
+    # Owed to one who was out of order for hours, and given to him when he was well again, or exhausted by then.
+    assert len(it.heard["ill"].ends) > len(heard.ends) / 2
+    for name in ("well", "beside", "own"):
+        assert it.heard[name].count > 0
+        assert it.heard[name].latest_ms <= LATEST_SECONDS * SECOND, name
+
+
+async def _trimmed_and_expired(it: Day) -> None:
+    """Retention did its work: logs begin late, and what was held in the first hours has ended as expired."""
+    status, log = await it.stand.client.call("GET", "/v1/events?limit=1")
+    assert status == 200
+    assert log["data"][0]["sequence"] > len(it.accepted) / 2
+    status, expired = await it.stand.client.call("GET", "/v1/deliveries?state=expired&limit=1")
+    assert len(expired["data"]) == 1
+    status, pending = await it.stand.client.call("GET", "/v1/deliveries?state=pending&limit=200")
+    assert all(entry["attempt_count"] for entry in pending["data"]), "whoever is not dead has everything"
+
+
+@pytest.mark.parametrize("everywhere", ["sqlite"], indirect=True)  # the slow one lives on both
+async def test_six_hours_leave_the_store_and_the_memory_as_they_were(tmp_path: Path) -> None:
+    async with day(tmp_path, retention_hours=1, every=360) as it:
+        measured = await lived(it, 6)
+        _all_flat(measured)
+        _nobody_forgotten(it)
+        await _trimmed_and_expired(it)
+
+
+@pytest.mark.slow
+async def test_a_day_with_two_jobs_a_minute_leaves_the_store_and_the_memory_as_they_were(tmp_path: Path) -> None:
+    process = psutil.Process()
+    resident = []
+    async with day(tmp_path, retention_hours=2, every=30) as it:
+        measured = await lived(it, 24, lambda: resident.append(process.memory_info().rss))
+        for hour, (entry, rss) in enumerate(zip(measured, resident, strict=True), 1):
+            print(f"{hour:2} h  {sum(entry.rows.values()):6} rows  {entry.database_bytes / MIB:5.1f} MiB database"
+                  f"  {entry.wal_bytes / MIB:4.1f} MiB log  {entry.asset_bytes / MIB:4.1f} MiB assets"
+                  f"  {rss / MIB:5.1f} MiB resident")  # fmt: skip
+        _all_flat(measured)
+        # The little that the test itself writes down grows.
+        assert max(resident[12:]) <= max(resident[6:12]) + 4 * MIB
+        _nobody_forgotten(it)
+        await _trimmed_and_expired(it)
