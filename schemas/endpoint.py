@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -125,23 +125,3 @@ def wants(endpoint: Endpoint, event_type: str, channels: tuple[str, ...]) -> boo
     if event_type in ONLY_BY_NAME:
         return False
     return "*" in endpoint.events or f"{event_type.split('.')[0]}.*" in endpoint.events
-
-
-def as_json(endpoint: Endpoint, times: Mapping[str, str]) -> dict[str, Any]:
-    """The endpoint without its secrets: of its headers only the names."""
-    return {
-        "id": endpoint.id,
-        "object": "endpoint",
-        "url": endpoint.url,
-        "kind": endpoint.kind,
-        "events": list(endpoint.events),
-        "channels": list(endpoint.channels),
-        "description": endpoint.description,
-        "headers": list(endpoint.header_names),
-        "format": "standard",
-        "signatures": ["v1"],
-        "max_in_flight": endpoint.max_in_flight,
-        "state": endpoint.state,
-        "disabled_reason": endpoint.disabled_reason,
-        **times,
-    }

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from typing_extensions import TypedDict  # pydantic reads no other before Python 3.12
 
 from schemas import ids
 from schemas.asset import ImageInfo, StoredFile
@@ -52,6 +53,18 @@ class Charged(StrEnum):
     UNKNOWN = "unknown"
 
 
+# `class` is Python's own word, so this one is made by call.
+JobError = TypedDict(
+    "JobError",
+    {
+        "class": ErrorClass,
+        "code": Annotated[str, Field(description="The vendor's own, where it gave one.")],
+        "message": str,
+        "retryable": Annotated[bool, Field(description="Whether a new try can help.")],
+    },
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a job failed. `code` is the vendor's own; `retryable` is true only where a new try can help."""
@@ -61,7 +74,7 @@ class Failure:
     message: str
     retryable: bool = False
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JobError:
         return {"class": self.error_class, "code": self.code, "message": self.message, "retryable": self.retryable}
 
 

@@ -87,3 +87,12 @@ FROM deliveries
 JOIN events ON events.id = deliveries.event_id
 JOIN endpoints ON endpoints.id = deliveries.endpoint_id
 WHERE deliveries.event_id = :event ORDER BY deliveries.id;
+
+-- name: backlog_waiting
+SELECT COUNT(*) AS count, MIN(due_at) AS next_due FROM deliveries WHERE due_at IS NOT NULL;
+
+-- name: backlog_in_hand
+SELECT COUNT(*) AS count, MIN(id) AS oldest FROM deliveries WHERE node IS NOT NULL;
+
+-- name: made_at
+SELECT created_at FROM deliveries WHERE id = :delivery;

@@ -51,6 +51,16 @@ class UnderWay:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """How many jobs stand at one step of one vendor; `oldest`: since when the first of them is due."""
+
+    step: str
+    vendor: str
+    count: int
+    oldest: int | None
+
+
 def _failure(text: str | None) -> Failure | None:
     if text is None:
         return None
@@ -324,3 +334,15 @@ async def fail(tx: Tx, job: int, failure: Failure, charged: Charged | None, now:
 
 async def cancel(tx: Tx, job: int, now: int) -> Job | None:
     return _maybe(await tx.one(_SQL["cancel"], {"job": job, "now": now}))
+
+
+async def waiting(reader: Reader) -> list[Queue]:
+    """All projects' together: for the operator."""
+    return [
+        Queue(row["step"], row["vendor"], row["count"], row["oldest"]) for row in await reader.all(_SQL["waiting"], {})
+    ]
+
+
+async def in_hand(reader: Reader) -> list[Queue]:
+    """All projects' together: for the operator."""
+    return [Queue(row["step"], row["vendor"], row["count"], None) for row in await reader.all(_SQL["in_hand"], {})]

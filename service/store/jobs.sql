@@ -193,3 +193,12 @@ RETURNING *;
 
 -- name: try_later
 UPDATE jobs SET due_at = :due_at, node = NULL, faults = faults + :counted WHERE id = :job AND node = :node;
+
+-- Both read nothing but an index, and only its live part.
+-- name: waiting
+SELECT step, vendor, COUNT(*) AS count, MIN(due_at) AS oldest FROM jobs
+WHERE due_at IS NOT NULL GROUP BY step, vendor;
+
+-- name: in_hand
+SELECT step, vendor, COUNT(*) AS count FROM jobs
+WHERE node IS NOT NULL GROUP BY step, vendor;

@@ -13,6 +13,7 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,19 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import aiosqlite
 
-from service.store.database import Locked, NotAStore, Query, Reader, Row, StoreUnavailable, Tx, Unit, Values
+from service.store.database import (
+    Committed,
+    Locked,
+    NotAStore,
+    Query,
+    Reader,
+    Row,
+    StoreUnavailable,
+    Tx,
+    Unit,
+    Values,
+    unheard,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -155,6 +168,7 @@ class Sqlite:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.committed: Committed = unheard
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock: FileLock | None = None
@@ -250,6 +264,7 @@ class Sqlite:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _commit(self, connection: sqlite3.Connection, tx: DirectTx, batch: list[_Work]) -> None:
+        began = time.perf_counter()
         try:
             connection.execute("BEGIN IMMEDIATE")
             for work in batch:
@@ -260,6 +275,8 @@ class Sqlite:
                 connection.execute("ROLLBACK")
             for work in batch:
                 work.error = work.error or StoreUnavailable(f"the commit failed: {error}")
+        else:
+            self.committed(len(batch), time.perf_counter() - began)
         self._answer(batch)
 
     def _run_in_savepoint(self, connection: sqlite3.Connection, tx: DirectTx, work: _Work) -> None:

@@ -10,9 +10,11 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from schemas.endpoint import EndpointPatch, EndpointRequest
+from schemas.event_types import Schemas
 from schemas.job import JobRequest
 from service.web.projects import KeyRequest, ProjectRequest
-from service.web.routes import ROUTES, Route
+from service.web.route import Route
+from service.web.routes import ROUTES
 from tests.harness import stand
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +45,7 @@ async def test_the_bodies_described_are_the_very_models_that_judge_them(tmp_path
         _, described = await it.client.call("GET", "/openapi.json")
         schemas = described["components"]["schemas"]
         for model in MODELS:
-            own = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            own = model.model_json_schema(ref_template="#/components/schemas/{model}", schema_generator=Schemas)
             own.pop("$defs", None)
             assert schemas[model.__name__] == own
         for route in ROUTES:
@@ -53,7 +55,8 @@ async def test_the_bodies_described_are_the_very_models_that_judge_them(tmp_path
                 schema = operation["requestBody"]["content"]["application/json"]["schema"]
                 assert schema == {"$ref": f"#/components/schemas/{body.__name__}"}
             # What needs no key says so, for the default is that one is needed.
-            assert (operation.get("security") == []) is not isinstance(route, Route)
+            ways = operation.get("security")
+            assert (ways is not None and (not ways or {} in ways)) is not isinstance(route, Route)
 
 
 async def test_every_route_answers(tmp_path: Path) -> None:
