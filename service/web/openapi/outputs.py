@@ -67,7 +67,7 @@ def responses(route: Route | OpenRoute, told: Told) -> dict[str, Any]:
 def _problems_of(route: Route | OpenRoute, told: Told) -> set[int]:
     """Those that follow from the row, and those that its line tells of."""
     if not isinstance(route, Route):
-        return {*told.problems, 500} if told.problems else set()
+        return set(told.problems)
     found = {401, 422, 500, 503, *told.problems}
     if route.role is not Role.READ:
         found.add(403)
@@ -89,7 +89,7 @@ def _answer(status: int, shape: Shape, headers: tuple[str, ...], route: Route | 
         answer["content"] = {media: {"schema": dict(shape.schema)} for media in shape.types}
     elif shape is not None:
         content: dict[str, Any] = {"schema": schema_of(shape)}
-        example = examples.of_answer(shape)
+        example = examples.of_answer(shape, status)
         if example is not None:
             content["example"] = example
         answer["content"] = {"application/json": content}

@@ -1,7 +1,7 @@
 """What each route answers: one line a route, held to the route table and to the real answers by tests."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from schemas import answers
@@ -47,7 +47,7 @@ _PICTURE = Media(("image/*",), {"type": "string", "contentMediaType": "image/*"}
 _FILE_HEADERS = ("Accept-Ranges", "ETag", "Cache-Control", "Content-Disposition", "X-Content-Type-Options")
 _CONTENT = Told(
     _PICTURE,
-    problems=(401, 403, 404, 416, 503),
+    problems=(401, 403, 404, 416, 500, 503),
     headers={
         200: _FILE_HEADERS,
         206: (*_FILE_HEADERS, "Content-Range"),
@@ -59,7 +59,7 @@ _CONTENT = Told(
 )
 _MADE = {201: ("Location",)}
 _ANY_BODY = {"required": False, "content": {"*/*": {"schema": {}}}, "description": "Whatever the vendor says."}
-_CALLED = Told(None, problems=(404, 413, 429, 503))
+_CALLED = Told(None, problems=(404, 413, 429, 500, 503))
 
 TOLD: Mapping[str, Told] = {
     "POST /v1/jobs": Told(
@@ -101,12 +101,12 @@ TOLD: Mapping[str, Told] = {
     "POST /v1/keys": Told(answers.NewKey, body_required=False),
     "GET /v1/keys": Told(ListOf(answers.Key)),
     "DELETE /v1/keys/{id}": Told(None),
-    "POST /callbacks/{vendor}/{token}": Told(None, problems=(404, 413, 429, 503), body=_ANY_BODY),
+    "POST /callbacks/{vendor}/{token}": replace(_CALLED, body=_ANY_BODY),
     "GET /callbacks/{vendor}/{token}": _CALLED,
     "GET /healthz": Told(answers.Health),
-    "GET /readyz": Told(answers.Ready, instead={503: answers.NotReady}),
+    "GET /readyz": Told(answers.Ready, problems=(500,), instead={503: answers.NotReady}),
     "GET /metrics": Told(
-        Media(("text/plain", "application/openmetrics-text")), problems=(401,), security=({}, {"metrics": []})
+        Media(("text/plain", "application/openmetrics-text")), problems=(401, 500), security=({}, {"metrics": []})
     ),
     "GET /openapi.json": Told(Media(("application/json",), {"type": "object"})),
     "GET /docs": Told(Media(("text/html",))),
