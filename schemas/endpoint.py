@@ -4,9 +4,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from schemas.event import EventType
 from schemas.job import Channel, HttpUrl
@@ -46,14 +47,29 @@ def _headers(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
-Pattern = Annotated[str, AfterValidator(_pattern)]
-Headers = Annotated[dict[str, Annotated[str, Field(max_length=1024)]], Field(max_length=16), AfterValidator(_headers)]
+Pattern = Annotated[str, AfterValidator(_pattern), Field(json_schema_extra={"enum": sorted(_PATTERNS)})]
+HeaderValue = Annotated[str, Field(max_length=1024, json_schema_extra={"pattern": "^[ -~]*$"})]
+Headers = Annotated[
+    dict[str, HeaderValue],
+    Field(max_length=16, json_schema_extra={"propertyNames": {"pattern": _TOKEN.pattern}}),
+    AfterValidator(_headers),
+]
+
+
+# In a patch `None` means that a field was left out; to send null is a fault, so the schema does not speak of it.
+Absent = SkipJsonSchema[None]
+_ABSENT: Any = Field(default_factory=lambda: None)
 
 
 class EndpointRequest(BaseModel):
     """The body of `POST /v1/endpoints`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"url": "https://shop.example/hooks/wirephoto", "events": ["job.succeeded", "job.failed"]}]
+        },
+    )
 
     url: HttpUrl
     kind: Literal["webhook"] = "webhook"
@@ -69,14 +85,14 @@ class EndpointRequest(BaseModel):
 class EndpointPatch(BaseModel):
     """The body of `PATCH /v1/endpoints/{id}`: what is absent stays."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"max_in_flight": 4}]})
 
-    url: HttpUrl | None = None
-    events: list[Pattern] | None = Field(None, min_length=1, max_length=32)
-    channels: list[Channel] | None = Field(None, max_length=32)
-    description: Text | None = Field(None, max_length=500)
-    headers: Headers | None = None
-    max_in_flight: int | None = Field(None, ge=1, le=256)
+    url: HttpUrl | Absent = _ABSENT
+    events: Annotated[list[Pattern], Field(min_length=1, max_length=32)] | Absent = _ABSENT
+    channels: Annotated[list[Channel], Field(max_length=32)] | Absent = _ABSENT
+    description: Annotated[Text, Field(max_length=500)] | Absent = _ABSENT
+    headers: Headers | Absent = _ABSENT
+    max_in_flight: Annotated[int, Field(ge=1, le=256)] | Absent = _ABSENT
 
 
 @dataclass(frozen=True, slots=True)

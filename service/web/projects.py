@@ -25,7 +25,7 @@ from service.web.site import Answer, read_model, site_of
 class ProjectRequest(BaseModel):
     """The body of `POST /v1/projects`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "the shop"}]})
 
     name: Text = Field(min_length=1, max_length=100)
 
@@ -33,7 +33,7 @@ class ProjectRequest(BaseModel):
 class KeyRequest(BaseModel):
     """The body of `POST /v1/keys`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"role": "read", "name": "dashboard"}]})
 
     role: Role = Role.WRITE
     name: Text = Field("", max_length=100)

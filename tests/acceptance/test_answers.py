@@ -3,58 +3,33 @@
 import io
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
+from pydantic import SecretStr
 
-from service.store.database import Query, Unit
-from service.store.sqlite import Sqlite
 from service.web.route import Route
 from service.web.routes import ROUTES
 from tests.acceptance.helpers import CUTOUT, ENLARGE, NEVER, play, reached, webhook_of
 from tests.acceptance.made import form, hold_work, picture, queue
 from tests.described import HeldClient, held
-from tests.faulty_store import away, bug
+from tests.faulty_store import TroubledStore, away, bug, troubled_store
 from tests.harness import Stand, receiver, stand
 
 pytestmark = pytest.mark.anyio
 
-P = ParamSpec("P")
-T = TypeVar("T")
 NOTHING = {"id": "nothing", "vendor": "vanceai", "name": "nothing", "token": "nothing"}
-
-
-class TroubledStore(Sqlite):
-    """The store as it is, but that all of it fails while `trouble` says so."""
-
-    trouble: Callable[[], Exception] | None = None
-
-    async def read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        if self.trouble is not None:
-            raise self.trouble()
-        return await super().read(query, *args, **kwargs)
-
-    async def write(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        if self.trouble is not None:
-            raise self.trouble()
-        return await super().write(unit, *args, **kwargs)
 
 
 @asynccontextmanager
 async def troubled_stand(folder: Path) -> AsyncIterator[tuple[Stand, TroubledStore]]:
-    store = TroubledStore(folder / "wirephoto.sqlite3")
-    await store.open()
-    try:
-        async with stand(folder, database=store, max_upload_mb=2, metrics_token=None) as it:
-            yield it, store
-            store.trouble = None
-    finally:
-        await store.close()
+    async with troubled_store(folder) as store, stand(folder, database=store, max_upload_mb=2) as it:
+        yield it, store
 
 
 async def test_each_answer_that_is_told_of_is_given_and_no_other(tmp_path: Path, photo: Path) -> None:
@@ -78,8 +53,6 @@ async def test_each_answer_that_is_told_of_is_given_and_no_other(tmp_path: Path,
 
 
 async def test_metrics_are_refused_in_the_form_that_is_told(tmp_path: Path) -> None:
-    from pydantic import SecretStr
-
     async with stand(tmp_path, metrics_token=SecretStr("a-token-of-prometheus")) as it:
         client = await held(it.client)
         assert (await client.call("GET", "/metrics", key=""))[0] == 401
