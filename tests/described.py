@@ -9,8 +9,6 @@ from typing import Any
 
 import jsonschema
 
-from tests.harness import Client
-
 PROBLEM = "application/problem+json"
 FORMATS = jsonschema.Draft202012Validator.FORMAT_CHECKER
 assert "date-time" in FORMATS.checkers, "without its library the format would not be looked at"
@@ -82,24 +80,3 @@ class Description:
         assert fitting, f"{where}: {content_type} is not told of"
         if "json" in media:
             self.validate(fitting[0]["schema"], body)
-
-
-@dataclass
-class HeldClient(Client):
-    """A client that holds each answer to the description."""
-
-    described: Description | None = None
-
-    async def call_full(
-        self, method: str, path: str, *, key: str | None = None, headers: Mapping[str, str] | None = None, **kwargs: Any
-    ) -> tuple[int, Any, Mapping[str, str]]:
-        status, body, got = await super().call_full(method, path, key=key, headers=headers, **kwargs)
-        if self.described is not None and method != "HEAD":
-            self.described.hold(method, path.removeprefix(self.url).partition("?")[0], status, got, body)
-        return status, body, got
-
-
-async def held(client: Client) -> HeldClient:
-    status, document = await client.call("GET", "/openapi.json", key="")
-    assert status == 200
-    return HeldClient(client.url, client.http, client.key, Description(document))

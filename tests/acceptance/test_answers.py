@@ -17,9 +17,8 @@ from service.web.route import Route
 from service.web.routes import ROUTES
 from tests.acceptance.helpers import CUTOUT, ENLARGE, NEVER, play, reached, webhook_of
 from tests.acceptance.made import form, hold_work, picture, queue
-from tests.described import HeldClient, held
 from tests.faulty_store import TroubledStore, away, bug, troubled_store
-from tests.harness import Stand, receiver, stand
+from tests.harness import Client, Stand, receiver, stand
 
 pytestmark = pytest.mark.anyio
 
@@ -34,9 +33,8 @@ async def troubled_stand(folder: Path) -> AsyncIterator[tuple[Stand, TroubledSto
 
 async def test_each_answer_that_is_told_of_is_given_and_no_other(tmp_path: Path, photo: Path) -> None:
     async with troubled_stand(tmp_path) as (it, store):
-        client = await held(it.client)
+        client = it.client
         assert client.described is not None
-        it.client = client
         await _jobs(it, client, photo)
         await _callbacks(it, client, photo)
         await _assets(client)
@@ -54,12 +52,11 @@ async def test_each_answer_that_is_told_of_is_given_and_no_other(tmp_path: Path,
 
 async def test_metrics_are_refused_in_the_form_that_is_told(tmp_path: Path) -> None:
     async with stand(tmp_path, metrics_token=SecretStr("a-token-of-prometheus")) as it:
-        client = await held(it.client)
-        assert (await client.call("GET", "/metrics", key=""))[0] == 401
-        assert (await client.call("GET", "/metrics", key="a-token-of-prometheus"))[0] == 200
+        assert (await it.client.call("GET", "/metrics", key=""))[0] == 401
+        assert (await it.client.call("GET", "/metrics", key="a-token-of-prometheus"))[0] == 200
 
 
-async def _jobs(it: Stand, client: HeldClient, photo: Path) -> None:
+async def _jobs(it: Stand, client: Client, photo: Path) -> None:
     once = {"Idempotency-Key": secrets.token_hex(8)}
     waiting = {"Prefer": "wait=20"}
     status, job = await client.submit(ENLARGE, photo, headers={**once, **waiting}, metadata={"product_id": "8411"})
@@ -86,7 +83,7 @@ async def _jobs(it: Stand, client: HeldClient, photo: Path) -> None:
     await client.call("GET", f"/v1/events/{log['data'][0]['id']}")
 
 
-async def _callbacks(it: Stand, client: HeldClient, photo: Path) -> None:
+async def _callbacks(it: Stand, client: Client, photo: Path) -> None:
     done = hold_work(it)
     play(it.vanceai, webhook=NEVER)
     _, job = await client.submit(ENLARGE, photo)
@@ -103,7 +100,7 @@ async def _callbacks(it: Stand, client: HeldClient, photo: Path) -> None:
     done.set()
 
 
-async def _assets(client: HeldClient) -> None:
+async def _assets(client: Client) -> None:
     _, asset = await client.call("POST", "/v1/assets", data=io.BytesIO(picture()))
     one = aiohttp.FormData()
     one.add_field("file", picture("JPEG"), filename="a.jpg")
@@ -121,7 +118,7 @@ async def _assets(client: HeldClient) -> None:
     assert (await client.call("POST", "/v1/assets", data=b"--x\r\nnothing", headers=broken))[0] == 400
 
 
-async def _endpoints(it: Stand, client: HeldClient) -> None:
+async def _endpoints(it: Stand, client: Client) -> None:
     async with receiver() as there:
         there.answers = [web.Response(status=410)]
         made = await client.subscribe(there.url, events=["job.*"], headers={"X-Shop": "7"})
@@ -141,7 +138,7 @@ async def _endpoints(it: Stand, client: HeldClient) -> None:
         assert (await client.call("DELETE", path))[0] == 204
 
 
-async def _tenants(client: HeldClient) -> None:
+async def _tenants(client: Client) -> None:
     assert (await client.call("POST", "/v1/projects", json={"name": "another"}))[0] == 201
     await client.call("GET", "/v1/projects")
     _, made = await client.call("POST", "/v1/keys", json={"role": "read", "name": "a reader"})
@@ -157,7 +154,7 @@ def _address(path: str) -> str:
     return path
 
 
-async def _refusals(client: HeldClient) -> None:
+async def _refusals(client: Client) -> None:
     """What every route answers in the same way, taken from the table of URLs."""
     _, reader = await client.call("POST", "/v1/keys", json={"role": "read"})
     for route in ROUTES:
@@ -181,7 +178,7 @@ async def _refusals(client: HeldClient) -> None:
             assert (await client.call(route.method, path, data=b"{}", headers=plain))[0] == 415, route
 
 
-async def _troubles(client: HeldClient, store: TroubledStore) -> None:
+async def _troubles(client: Client, store: TroubledStore) -> None:
     for trouble, expected in ((away, 503), (bug, 500)):
         store.trouble = trouble
         for route in ROUTES:
@@ -193,7 +190,7 @@ async def _troubles(client: HeldClient, store: TroubledStore) -> None:
 
 async def test_the_examples_are_of_the_form_that_they_are_examples_of(tmp_path: Path) -> None:
     async with stand(tmp_path) as it:
-        described = (await held(it.client)).described
+        described = it.client.described
         assert described is not None
         count = 0
         for where in _contents(described.document):

@@ -63,7 +63,7 @@ async def test_what_happened_is_counted(tmp_path: Path, photo: Path) -> None:
         await it.client.call("POST", f"/v1/jobs/{stuck['id']}/cancel")
         await there.wait_for(1, "delivery.exhausted")
         log = await it.client.events()
-        # An attempt is counted when it is written down, after the receiver has it: one for each event, and the bad one's.
+        # Counted when they are written down, after the receiver has them: one for each event, and the bad one's.
         found = await when(it, "wirephoto_first_attempt_delay_seconds_count", len(log) + 1)
         assert found["wirephoto_jobs_accepted_total"] == {(ENLARGE, "vanceai"): 3, (CUTOUT, "picwish"): 1}
         assert found["wirephoto_jobs_concluded_total"] == {
