@@ -9,7 +9,6 @@ from schemas.problem import FieldError, Problem, invalid, not_found
 from service.pipeline import samples
 from service.web.openapi.told import ListOf, Shape
 
-ACCEPTED = 202
 _MADE: Mapping[Any, Callable[[], Any]] = {
     answers.Job: lambda: samples.sample(EventType.JOB_SUCCEEDED)["data"],
     answers.Event: lambda: samples.sample(EventType.JOB_SUCCEEDED),
@@ -38,11 +37,11 @@ _PROBLEMS: Mapping[int, Problem] = {
 }
 
 
-def of_answer(shape: Shape, status: int) -> Any | None:
-    """None where a shape's fields say enough by themselves."""
+def of_answer(shape: Shape, occasion: EventType | None) -> Any | None:
+    """`occasion`: the event whose object is the example. None where a shape's fields say enough by themselves."""
+    if occasion is not None:
+        return samples.sample(occasion)["data"]
     inner = shape.shape if isinstance(shape, ListOf) else shape
-    if inner is answers.Job and status == ACCEPTED:
-        return samples.sample(EventType.JOB_QUEUED)["data"]
     made = _MADE.get(inner)
     if made is None:
         return None

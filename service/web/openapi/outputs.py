@@ -7,7 +7,7 @@ from typing import Any
 from service.security.keys import Role
 from service.web.openapi import examples
 from service.web.openapi.shapes import ref, schema_of
-from service.web.openapi.told import Media, Shape, Told
+from service.web.openapi.told import Media, Told
 from service.web.route import OpenRoute, Route
 
 PROBLEM = "application/problem+json"
@@ -54,13 +54,13 @@ def problems() -> dict[str, Any]:
 def responses(route: Route | OpenRoute, told: Told) -> dict[str, Any]:
     found: dict[int, dict[str, Any]] = {}
     for status in (route.status, *route.also):
-        found[status] = _answer(status, told.instead.get(status, told.shape), told.headers.get(status, ()), route)
+        found[status] = _answer(status, told, route)
     for status in _problems_of(route, told):
         own = told.headers.get(status)
         found[status] = {"$ref": f"#/components/responses/{_name(status)}"} if own is None else _problem(status, own)
-    for status, shape in told.instead.items():
+    for status in told.instead:
         if status not in found:
-            found[status] = _answer(status, shape, told.headers.get(status, ()), route)
+            found[status] = _answer(status, told, route)
     return {str(status): found[status] for status in sorted(found)}
 
 
@@ -80,7 +80,8 @@ def _problems_of(route: Route | OpenRoute, told: Told) -> set[int]:
     return found
 
 
-def _answer(status: int, shape: Shape, headers: tuple[str, ...], route: Route | OpenRoute) -> dict[str, Any]:
+def _answer(status: int, told: Told, route: Route | OpenRoute) -> dict[str, Any]:
+    shape, headers = told.instead.get(status, told.shape), told.headers.get(status, ())
     phrase = HTTPStatus(status).phrase
     answer: dict[str, Any] = {"description": route.summary if status == route.status else phrase}
     if headers:
@@ -89,7 +90,7 @@ def _answer(status: int, shape: Shape, headers: tuple[str, ...], route: Route | 
         answer["content"] = {media: {"schema": dict(shape.schema)} for media in shape.types}
     elif shape is not None:
         content: dict[str, Any] = {"schema": schema_of(shape)}
-        example = examples.of_answer(shape, status)
+        example = examples.of_answer(shape, told.occasions.get(status))
         if example is not None:
             content["example"] = example
         answer["content"] = {"application/json": content}

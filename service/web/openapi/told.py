@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from schemas import answers
+from schemas.event import EventType
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Told:
     """`shape` is what a success holds. `problems` come beside those that a route's row implies by itself.
 
     `headers` by status (a name ending in `?` is not always there); `instead`: statuses whose body is another one.
-    `security`: of an open route, where a key or token is one way in.
+    `security`: of an open route, where a key or token is one way in. `occasions`: the event whose object is an example
+    of the answer, where the shape's own is not like it.
     """
 
     shape: Shape
@@ -39,6 +41,7 @@ class Told:
     headers: Mapping[int, tuple[str, ...]] = field(default_factory=lambda: _EMPTY)
     instead: Mapping[int, Shape] = field(default_factory=lambda: _EMPTY)
     security: tuple[Mapping[str, list[str]], ...] | None = None
+    occasions: Mapping[int, EventType] = field(default_factory=lambda: _EMPTY)
     body: Mapping[str, Any] | None = None  # of an open route that takes one
     body_required: bool = True
 
@@ -61,20 +64,24 @@ _MADE = {201: ("Location",)}
 _ANY_BODY = {"required": False, "content": {"*/*": {"schema": {}}}, "description": "Whatever the vendor says."}
 _CALLED = Told(None, problems=(404, 413, 429, 500, 503))
 
+_TAKEN_IN = ("Location", "Preference-Applied?")
+
 TOLD: Mapping[str, Told] = {
     "POST /v1/jobs": Told(
         answers.Job,
         problems=(409,),
-        headers={200: ("Location", "Preference-Applied?"), 202: ("Location", "Preference-Applied?")},
+        headers={200: _TAKEN_IN, 202: _TAKEN_IN},
+        occasions={202: EventType.JOB_QUEUED},
     ),
     "GET /v1/jobs": Told(ListOf(answers.Job)),
     "GET /v1/jobs/{id}": Told(answers.Job),
     "GET /v1/jobs/{id}/timeline": Told(answers.Timeline),
-    "POST /v1/jobs/{id}/cancel": Told(answers.Job, problems=(409,)),
+    "POST /v1/jobs/{id}/cancel": Told(answers.Job, problems=(409,), occasions={200: EventType.JOB_CANCELED}),
     "POST /v1/jobs/{id}/retry": Told(
         answers.Job,
         problems=(409,),
-        headers={200: ("Location", "Preference-Applied?"), 202: ("Location", "Preference-Applied?")},
+        headers={200: _TAKEN_IN, 202: _TAKEN_IN},
+        occasions={202: EventType.JOB_QUEUED},
     ),
     "POST /v1/assets": Told(answers.Asset, headers=_MADE),
     "GET /v1/assets/{id}": Told(answers.Asset),
