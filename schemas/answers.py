@@ -251,8 +251,8 @@ class DeliveryWithAttempts(Delivery):
 class VendorStatus(TypedDict):
     """How a vendor is doing, as `vendor.*` events tell it."""
 
+    id: Annotated[str, Field(description="The vendor's name.", examples=["vanceai"])]
     object: Literal["vendor"]
-    vendor: str
     healthy: bool
     reason: str | None
     since: Time

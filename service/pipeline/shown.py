@@ -139,8 +139,8 @@ def vendor(
     name: str, *, healthy: bool, reason: str | None, since: int, credits_left: str | None
 ) -> answers.VendorStatus:
     return {
+        "id": name,
         "object": "vendor",
-        "vendor": name,
         "healthy": healthy,
         "reason": reason,
         "since": rfc3339(since),

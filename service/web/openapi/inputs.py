@@ -38,7 +38,7 @@ _QUERY: Mapping[str, Mapping[str, Any]] = {
     "type": {"schema": ref("EventType")},
     "operation": {"schema": {**_TEXT, "examples": ["vanceai/enlarge3"]}},
     "vendor": {"schema": {**_TEXT, "examples": ["vanceai"]}},
-    # One query name for each: `?metadata.product_id=8411`.
+    # A name for each key, `?metadata.product_id=8411`, which OpenAPI can only say as an object that is exploded.
     METADATA_KEY: {
         "name": "metadata",
         "description": "Only jobs with this metadata; several must all hold.",
