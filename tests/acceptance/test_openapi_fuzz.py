@@ -33,7 +33,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = 25
+EXAMPLES = 15
 
 
 async def test_made_up_requests_get_the_answers_that_are_told(tmp_path: Path) -> None:
