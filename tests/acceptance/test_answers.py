@@ -1,5 +1,6 @@
 """Every answer that the description tells of is given, in the form that it tells, and no other one is."""
 
+import asyncio
 import io
 import json
 import secrets
@@ -15,6 +16,7 @@ from pydantic import SecretStr
 
 from service.web.route import Route
 from service.web.routes import ROUTES
+from service.web.waiting import MOST_PER_PROJECT
 from tests.acceptance.helpers import CUTOUT, ENLARGE, NEVER, play, reached, webhook_of
 from tests.acceptance.made import form, hold_work, picture, queue
 from tests.faulty_store import TroubledStore, away, bug, troubled_store
@@ -42,6 +44,7 @@ async def test_each_answer_that_is_told_of_is_given_and_no_other(tmp_path: Path,
         await _tenants(client)
         for path in ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/v1/event-types", "/v1/operations"):
             await client.call("GET", path)
+        await client.call("GET", "/v1/vendors")
         await client.call("GET", f"/v1/operations/{ENLARGE}")
         await _refusals(client)
         await _troubles(client, store)
@@ -70,9 +73,14 @@ async def _jobs(it: Stand, client: Client, photo: Path) -> None:
     stuck = await queue(it)
     assert (await client.call("POST", f"/v1/jobs/{stuck['id']}/cancel"))[0] == 200
     assert (await client.call("POST", f"/v1/jobs/{job['id']}/cancel"))[0] == 409
+    again = f"/v1/jobs/{failed['id']}/retry"
+    assert (await client.call("POST", again, headers=once))[0] == 409, "the key was another request's"
+    twice = {"Idempotency-Key": secrets.token_hex(8)}
+    assert [(await client.call("POST", again, headers=twice))[0] for _ in range(2)] == [202, 200]
     for entry in (job, failed, stuck):
         await client.call("GET", f"/v1/jobs/{entry['id']}")
         await client.call("GET", f"/v1/jobs/{entry['id']}/timeline")
+    await client.call("GET", "/v1/jobs?metadata.product_id=8411")
     _, page = await client.call("GET", "/v1/jobs?limit=2")
     assert page["next"]
     await client.call("GET", f"/v1/jobs?limit=2&after={page['next']}&state=succeeded&vendor=vanceai")
@@ -81,6 +89,9 @@ async def _jobs(it: Stand, client: Client, photo: Path) -> None:
     _, log = await client.call("GET", "/v1/events?limit=200")
     assert {event["type"] for event in log["data"]} >= {"job.queued", "job.succeeded", "job.failed", "job.canceled"}
     await client.call("GET", f"/v1/events/{log['data'][0]['id']}")
+    follow = f"/v1/events?after={log['data'][-1]['sequence'] + 1000}&wait=1"
+    answers = await asyncio.gather(*(client.call("GET", follow) for _ in range(MOST_PER_PROJECT + 1)))
+    assert {status for status, _ in answers} == {200, 429}
 
 
 async def _callbacks(it: Stand, client: Client, photo: Path) -> None:
