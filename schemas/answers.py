@@ -385,6 +385,7 @@ class Operation(TypedDict):
 
 class Health(TypedDict):
     status: Literal["ok"]
+    installation: Annotated[str, Field(description="Tells this installation from another; made at its first start.")]
 
 
 class Ready(TypedDict):

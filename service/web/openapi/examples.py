@@ -15,7 +15,7 @@ _MADE: Mapping[Any, Callable[[], Any]] = {
     answers.Endpoint: lambda: samples.sample(EventType.ENDPOINT_RECOVERED)["data"],
     answers.Delivery: lambda: samples.sample(EventType.DELIVERY_EXHAUSTED)["data"],
     answers.Asset: samples.asset,
-    answers.Health: lambda: {"status": "ok"},
+    answers.Health: lambda: {"status": "ok", "installation": "9b1f3c5d7e2a4068"},
     answers.Ready: lambda: {"status": "ready"},
 }
 
