@@ -46,14 +46,32 @@ def _headers(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
-Pattern = Annotated[str, AfterValidator(_pattern)]
-Headers = Annotated[dict[str, Annotated[str, Field(max_length=1024)]], Field(max_length=16), AfterValidator(_headers)]
+Pattern = Annotated[str, AfterValidator(_pattern), Field(json_schema_extra={"enum": sorted(_PATTERNS)})]
+HeaderValue = Annotated[str, Field(max_length=1024, json_schema_extra={"pattern": "^[ -~]*$"})]
+Headers = Annotated[
+    dict[str, HeaderValue],
+    Field(max_length=16, json_schema_extra={"propertyNames": {"pattern": _TOKEN.pattern}}),
+    AfterValidator(_headers),
+]
+
+
+def _without_null(schema: dict[str, Any]) -> None:
+    """In a patch None means that a field was left out. To send null is a fault, so the schema does not speak of it."""
+    for name, told in schema["properties"].items():
+        (value,) = (way for way in told["anyOf"] if way != {"type": "null"})
+        schema["properties"][name] = value
+    schema["examples"] = [{"max_in_flight": 4}]
 
 
 class EndpointRequest(BaseModel):
     """The body of `POST /v1/endpoints`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"url": "https://shop.example/hooks/wirephoto", "events": ["job.succeeded", "job.failed"]}]
+        },
+    )
 
     url: HttpUrl
     kind: Literal["webhook"] = "webhook"
@@ -69,7 +87,7 @@ class EndpointRequest(BaseModel):
 class EndpointPatch(BaseModel):
     """The body of `PATCH /v1/endpoints/{id}`: what is absent stays."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_without_null)
 
     url: HttpUrl | None = None
     events: list[Pattern] | None = Field(None, min_length=1, max_length=32)
@@ -125,23 +143,3 @@ def wants(endpoint: Endpoint, event_type: str, channels: tuple[str, ...]) -> boo
     if event_type in ONLY_BY_NAME:
         return False
     return "*" in endpoint.events or f"{event_type.split('.')[0]}.*" in endpoint.events
-
-
-def as_json(endpoint: Endpoint, times: Mapping[str, str]) -> dict[str, Any]:
-    """The endpoint without its secrets: of its headers only the names."""
-    return {
-        "id": endpoint.id,
-        "object": "endpoint",
-        "url": endpoint.url,
-        "kind": endpoint.kind,
-        "events": list(endpoint.events),
-        "channels": list(endpoint.channels),
-        "description": endpoint.description,
-        "headers": list(endpoint.header_names),
-        "format": "standard",
-        "signatures": ["v1"],
-        "max_in_flight": endpoint.max_in_flight,
-        "state": endpoint.state,
-        "disabled_reason": endpoint.disabled_reason,
-        **times,
-    }

@@ -1,5 +1,6 @@
 """Events: immutable outward facts, numbered per project."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -40,6 +41,6 @@ def rfc3339(at: int) -> str:
     return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at % 1000:03d}Z"
 
 
-def envelope(event_id: str, event_type: str, at: int, sequence: int, data: dict[str, Any]) -> dict[str, Any]:
+def envelope(event_id: str, event_type: str, at: int, sequence: int, data: Mapping[str, Any]) -> dict[str, Any]:
     """The event as subscribers receive it; these bytes are the ones that are signed."""
     return {"id": event_id, "type": event_type, "timestamp": rfc3339(at), "sequence": sequence, "data": data}

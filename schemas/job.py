@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from typing_extensions import TypedDict  # pydantic reads no other before Python 3.12
 
 from schemas import ids
 from schemas.asset import ImageInfo, StoredFile
@@ -52,6 +53,18 @@ class Charged(StrEnum):
     UNKNOWN = "unknown"
 
 
+# `class` is Python's own word, so this one is made by call.
+JobError = TypedDict(
+    "JobError",
+    {
+        "class": ErrorClass,
+        "code": Annotated[str, Field(description="The vendor's own, where it gave one.")],
+        "message": str,
+        "retryable": Annotated[bool, Field(description="Whether a new try can help.")],
+    },
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a job failed. `code` is the vendor's own; `retryable` is true only where a new try can help."""
@@ -61,7 +74,7 @@ class Failure:
     message: str
     retryable: bool = False
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JobError:
         return {"class": self.error_class, "code": self.code, "message": self.message, "retryable": self.retryable}
 
 
@@ -71,18 +84,26 @@ def _http_url(value: str) -> str:
     return value
 
 
-HttpUrl = Annotated[str, Field(min_length=8, max_length=2048), AfterValidator(_http_url)]
+HttpUrl = Annotated[
+    str,
+    Field(min_length=8, max_length=2048, json_schema_extra={"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"}),
+    AfterValidator(_http_url),
+]
 
 
 class JobInput(BaseModel):
     """One picture, named by exactly one of `url`, `asset` or `job`."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        populate_by_name=True,
+        json_schema_extra={"anyOf": [{"required": [name]} for name in ("url", "asset", "job")]},
+    )
 
     url: HttpUrl | None = Field(None, description="An address that Wirephoto fetches right after the 202.")
     pass_on: bool = Field(False, alias="pass", description="Hand the link on unseen, to a vendor that takes links.")
-    asset: str | None = Field(None, description="An asset of this project.")
-    job: str | None = Field(None, description="A finished job of this project whose result is the input.")
+    asset: str | None = Field(None, description="An asset of this project: its id.")
+    job: str | None = Field(None, description="A finished job of this project, whose result is the input: its id.")
     output: str | None = Field(None, description="Which of that job's results; `image` by default.")
 
     @model_validator(mode="after")
@@ -115,8 +136,11 @@ def _small(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return value
 
 
+_OPERATION = re.compile(r"[a-z0-9_]+/[A-Za-z0-9_\-]+")
+
+
 def _operation(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9_]+/[A-Za-z0-9_\-]+", value):
+    if not _OPERATION.fullmatch(value):
         raise ValueError("must be vendor/name, such as vanceai/enlarge3")
     return value
 
@@ -127,9 +151,24 @@ Params = Annotated[dict[str, JsonValue], AfterValidator(_small)]
 class JobRequest(BaseModel):
     """The body of `POST /v1/jobs`. Inputs may also come as file parts of a multipart request."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "operation": "vanceai/enlarge3",
+                    "inputs": {"image": {"url": "https://shop.example/cat.jpg"}},
+                    "params": {"scale": 2, "suppress_noise": 26},
+                    "metadata": {"product_id": "8411"},
+                    "webhook": "https://shop.example/only-for-this-job",
+                }
+            ]
+        },
+    )
 
-    operation: Annotated[str, AfterValidator(_operation)] = Field(max_length=100, examples=["vanceai/enlarge3"])
+    operation: Annotated[str, AfterValidator(_operation)] = Field(
+        max_length=100, examples=["vanceai/enlarge3"], json_schema_extra={"pattern": f"^{_OPERATION.pattern}$"}
+    )
     inputs: dict[str, JobInput] = Field(default_factory=dict, max_length=8)
     params: Params = Field(default_factory=dict, description="By the vendor's own names.")
     extra: Params = Field(default_factory=dict, description="Raw params, passed through unchecked.")

@@ -11,6 +11,7 @@ from handlers.vendors import picwish, vanceai
 from handlers.vendors.contract import Account, Pace, Vendor
 from service.clock import Clock
 from service.config import SECTIONS, Settings, section
+from service.metrics import Metrics
 from service.pacing.plan import PollPlan
 from service.pacing.turns import Turns
 from service.pacing.windows import Windows
@@ -71,7 +72,7 @@ def fast_http() -> type[Http]:
     return FastHttp
 
 
-async def open_all(settings: Settings, db: Database, clock: Clock, stack: AsyncExitStack) -> Vendors:
+async def open_all(settings: Settings, db: Database, clock: Clock, stack: AsyncExitStack, metrics: Metrics) -> Vendors:
     """Every vendor has its place in the catalogue; those with a credential get an account."""
     vendors, contracted = [], []
     for known in KNOWN:
@@ -81,7 +82,7 @@ async def open_all(settings: Settings, db: Database, clock: Clock, stack: AsyncE
         secrets = own.secrets()
         if not secrets:
             continue
-        turns = Turns(db, clock, known.name, Windows(vendor.pace.windows))
+        turns = Turns(db, clock, known.name, Windows(vendor.pace.windows), metrics.vendor_requests)
         await turns.load()
         account = Account(
             vendor=known.name,

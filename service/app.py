@@ -17,6 +17,7 @@ from service import accounts
 from service.clock import Clock, SystemClock
 from service.config import Settings
 from service.heart import Heart
+from service.metrics import Metrics
 from service.opening import asset_store, database_of
 from service.pipeline import retry
 from service.pipeline.accept import Accept
@@ -95,6 +96,7 @@ async def running(
     the first admin key where one has to be made up, before it is stored: a crash between must not lock everybody out.
     """
     clock = clock or SystemClock()
+    metrics = Metrics()
     rng = jitter or random.Random()  # noqa: S311 - it spreads retries, and keeps no secret
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings.data_dir.chmod(0o700)
@@ -104,6 +106,7 @@ async def running(
             # Also where opening fails halfway.
             stack.push_async_callback(database.close)
             await database.open()
+        database.committed = metrics.committed
         await migrate(database, clock.now())
         if filled := await backfill(database):
             log.info("store.backfilled", jobs=filled)
@@ -111,6 +114,7 @@ async def running(
         await _hold_key(database, vault)
         await database.write(_hold_kind, "sandbox" if sandbox else "vendors")
         node = await database.write(_join, clock.now())
+        metrics.node.set(node)
         core = Core(
             db=database,
             clock=clock,
@@ -120,9 +124,10 @@ async def running(
             files=asset_store(settings),
             asset_retention_ms=round(settings.asset_retention_days * 24 * retry.HOUR),
             installation=await database.write(meta.settle, "installation", secrets.token_hex(16)),
+            metrics=metrics,
         )
         guard = Guard(settings.networks)
-        vendors = await accounts.open_all(settings, core.db, clock, stack)
+        vendors = await accounts.open_all(settings, core.db, clock, stack, core.metrics)
         for contracted in vendors:
             if contracted.vendor.announces:
                 await database.write(submissions.ask_all, contracted.name, clock.now())
@@ -162,6 +167,7 @@ async def running(
             waiting=Waiting(core.bells, clock),
             called_back=settings.reply_base is not None,
             max_upload_bytes=max_upload_bytes,
+            metrics_token=None if settings.metrics_token is None else settings.metrics_token.get_secret_value(),
             alive={
                 "deliver": scan,
                 "heartbeat": heart,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from service.store.database import Database, StoreUnavailable, Unit
+from service.store.database import Database, Query, StoreUnavailable, Unit
 from tests.stores import Passing, store_for
 
 P = ParamSpec("P")
@@ -70,6 +70,33 @@ class FaultyStore(Passing):
 async def faulty_store(folder: Path) -> AsyncIterator[FaultyStore]:
     """Open, in a data folder."""
     store = FaultyStore(store_for(folder))
+    try:
+        await store.open()
+        yield store
+    finally:
+        await store.close()
+
+
+class TroubledStore(Passing):
+    """The store as it is, but that all of it fails while `trouble` says how."""
+
+    trouble: Callable[[], Exception] | None = None
+
+    async def read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self.trouble is not None:
+            raise self.trouble()
+        return await super().read(query, *args, **kwargs)
+
+    async def write(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self.trouble is not None:
+            raise self.trouble()
+        return await super().write(unit, *args, **kwargs)
+
+
+@asynccontextmanager
+async def troubled_store(folder: Path) -> AsyncIterator[TroubledStore]:
+    """Open, in a data folder; its trouble is the test's to begin and to end."""
+    store = TroubledStore(store_for(folder))
     try:
         await store.open()
         yield store

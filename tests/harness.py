@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
@@ -23,7 +24,9 @@ from service.config import SECTIONS, Settings
 from service.server import listen, serving
 from service.store.database import Database
 from service.vendor_settings import PicWishSettings, VanceAISettings
+from service.web.docs import openapi
 from tests import stores
+from tests.described import Description
 
 API_KEY = "wp_test-key-of-the-first-project-0123456789"
 LOOPBACK = ["127.0.0.0/8"]
@@ -123,11 +126,12 @@ async def server_of(app: web.Application, host: str = "127.0.0.1") -> AsyncItera
 
 @dataclass
 class Client:
-    """The API as a user calls it."""
+    """The API as a user calls it. What answers is held to its description, where there is one."""
 
     url: str
     http: aiohttp.ClientSession
     key: str = API_KEY
+    described: Description | None = None
 
     async def call(
         self, method: str, path: str, *, key: str | None = None, headers: Mapping[str, str] | None = None, **kwargs: Any
@@ -144,7 +148,10 @@ class Client:
         async with self.http.request(method, url, headers={**auth, **(headers or {})}, **kwargs) as answer:
             raw = await answer.read()
             is_json = "json" in answer.headers.get("content-type", "")
-            return answer.status, json.loads(raw) if is_json and raw else raw or None, answer.headers
+            body = json.loads(raw) if is_json and raw else raw or None
+        if self.described is not None and method != "HEAD" and url.startswith(self.url):
+            self.described.hold(method, urlsplit(url).path, answer.status, answer.headers, body)
+        return answer.status, body, answer.headers
 
     async def submit(
         self, operation: str, photo: Path | None = None, *, headers: Mapping[str, str] | None = None, **job: Any
@@ -250,4 +257,5 @@ async def stand(
         wirephoto = await stack.enter_async_context(running(settings, clock=clock, database=database))
         await stack.enter_async_context(serving(wirephoto, sock))
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        yield Stand(wirephoto, Client(f"http://127.0.0.1:{port}", http), vanceai, picwish)
+        client = Client(f"http://127.0.0.1:{port}", http, described=Description(openapi()))
+        yield Stand(wirephoto, client, vanceai, picwish)

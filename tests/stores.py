@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, ParamSpec, TypeVar
 
-from service.store.database import Database, Query, Unit
+from service.store.database import Committed, Database, Query, Unit
 from service.store.postgres import Postgres
 from service.store.sqlite import Sqlite
 from tests.postgres import Server
@@ -47,6 +47,14 @@ class Passing:
 
     def __init__(self, inner: Database) -> None:
         self.inner = inner
+
+    @property
+    def committed(self) -> Committed:
+        return self.inner.committed
+
+    @committed.setter
+    def committed(self, told: Committed) -> None:
+        self.inner.committed = told
 
     @property
     def dialect(self) -> Literal["sqlite", "postgres"]:

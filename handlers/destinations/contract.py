@@ -32,11 +32,12 @@ class NoSteps:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An event on its way: `body` is byte for byte what is signed."""
+    """An event on its way: `body` is byte for byte what is signed, `at` when it was written (ms since 1970)."""
 
     id: str
     type: str
     body: bytes
+    at: int = 0
 
 
 class Destination(ABC):

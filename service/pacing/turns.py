@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
+from handlers.vendors.contract import VendorError
 from service.clock import Clock
+from service.metrics import Count
 from service.pacing.windows import COUNTED_WITHIN_MS, Sent, Windows, WindowState
 from service.store import vendor_requests
 from service.store.database import Database, StoreUnavailable
@@ -15,11 +17,12 @@ from service.store.database import Database, StoreUnavailable
 class Turns:
     """One account's turns, first come first served. `load` it once before its first use."""
 
-    def __init__(self, db: Database, clock: Clock, vendor: str, windows: Windows) -> None:
+    def __init__(self, db: Database, clock: Clock, vendor: str, windows: Windows, requests: Count) -> None:
         self._db = db
         self._clock = clock
         self._vendor = vendor
         self._windows = windows
+        self._requests = requests
         self._queue = asyncio.Lock()
         self._changed = asyncio.Event()
         self._finishing: set[asyncio.Task[None]] = set()
@@ -49,7 +52,21 @@ class Turns:
         ]
 
     @asynccontextmanager
-    async def __call__(self, purpose: str, *, blocks: bool = False) -> AsyncIterator[None]:  # noqa: ARG002 - all purposes have one queue
+    async def __call__(self, purpose: str, *, blocks: bool = False) -> AsyncIterator[None]:
+        """All purposes have one queue."""
+        async with self._turn(blocks=blocks):
+            outcome = "cut"
+            try:
+                yield
+                outcome = "answered"
+            except VendorError as error:
+                outcome = error.error_class
+                raise
+            finally:
+                self._requests.bump(self._vendor, purpose, outcome)
+
+    @asynccontextmanager
+    async def _turn(self, *, blocks: bool) -> AsyncIterator[None]:
         if not self._windows.limits:
             yield
             return

@@ -17,7 +17,7 @@ async def job_event(tx: Tx, core: Core, job: Job, event_type: EventType, now: in
     data = await shown.job(tx, job, core.links)
     channels = tuple(job.request.channels)
     event = await events.add(tx, job.project, event_type, data, now, job=job.row)
-    return Announced(event, await deliveries.fan_out(tx, event, core.node, channels=channels))
+    return Announced(event, await deliveries.fan_out(tx, event, core.node, channels=channels), job)
 
 
 async def fail_job(

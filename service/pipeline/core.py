@@ -13,8 +13,10 @@ import structlog
 
 from schemas.asset import StoredFile
 from schemas.delivery import Owed
-from schemas.event import Event
+from schemas.event import Event, EventType
+from schemas.job import Job
 from service.clock import Clock
+from service.metrics import Metrics
 from service.security.links import AssetLinks
 from service.security.vault import Vault
 from service.store.database import Database, StoreUnavailable, Tx
@@ -34,6 +36,7 @@ class Announced:
 
     event: Event
     owed: Sequence[Owed]
+    job: Job | None = None  # as it is now, where the event is about one
 
 
 Topic = tuple[str, int, str]
@@ -124,6 +127,7 @@ class Core:
     asset_retention_ms: int
     installation: str
     bells: Bells = field(default_factory=Bells)
+    metrics: Metrics = field(default_factory=Metrics)
     hand_over: Callable[[Announced], None] = lambda _: None
     wake: Callable[[str, str], None] = lambda _step, _vendor: None
 
@@ -158,6 +162,7 @@ class Core:
 
     def tell(self, announced: Announced) -> None:
         """Only after the commit."""
+        self._count(announced)
         if announced.owed:
             self.hand_over(announced)
         event = announced.event
@@ -165,3 +170,15 @@ class Core:
             self.bells.ring(topic)
         if event.job is not None:
             self.bells.ring(job_topic(event.job))
+
+    def _count(self, announced: Announced) -> None:
+        event, job = announced.event, announced.job
+        self.metrics.events.bump(event.type)
+        if job is None:
+            return
+        if event.type is EventType.JOB_QUEUED:
+            self.metrics.accepted.bump(job.vendor, job.operation)
+        elif job.finished_at is not None:
+            error_class = "" if job.failure is None else job.failure.error_class
+            self.metrics.concluded.bump(job.vendor, job.state, error_class)
+            self.metrics.job_time.note((job.finished_at - job.created_at) / 1000, job.vendor, job.state)

@@ -93,7 +93,7 @@ class Deliver:
     def hand_over(self, announced: Announced) -> None:
         """Fresh from a commit: this node's own."""
         event = announced.event
-        self._remember(event.row, Message(event.id, event.type, event.payload.encode()))
+        self._remember(event.row, Message(event.id, event.type, event.payload.encode(), event.created_at))
         self.take(announced.owed)
 
     def take(self, owed: Sequence[Owed]) -> None:
@@ -270,7 +270,7 @@ class Deliver:
     async def _message(self, event: int) -> Message:
         """What is no longer in memory."""
         stored = await self._core.db.read(events.by_row, event)
-        message = Message(stored.id, stored.type, stored.payload.encode())
+        message = Message(stored.id, stored.type, stored.payload.encode(), stored.created_at)
         self._remember(event, message)
         return message
 
@@ -288,6 +288,7 @@ class Deliver:
         verdict = retry.verdict(self._schedule, attempt, owed.attempts + 1, now, self._jitter())
         await self._recorder.record(Tried(owed, attempt, verdict, message.type))
         self._judge(lane, attempt, verdict, now)
+        self._count(owed, message, attempt, verdict)
         if verdict.state is DeliveryState.DELIVERED:
             # Asked first: of a line that nobody sees, its making would be most of the cost.
             if log_module.shows(logging.DEBUG):
@@ -303,6 +304,14 @@ class Deliver:
             error=attempt.error,
             retry_at=verdict.next_at,
         )
+
+    def _count(self, owed: Owed, message: Message, attempt: Attempt, verdict: retry.Verdict) -> None:
+        metrics = self._core.metrics
+        metrics.attempts.note(attempt.ms / 1000, attempt.outcome)
+        if verdict.next_at is None:
+            metrics.settled.bump(verdict.state)
+        if owed.attempts == 0:
+            metrics.first_attempt.note(max(attempt.started_at - message.at, 0) / 1000)
 
     def _judge(self, lane: Lane, attempt: Attempt, verdict: retry.Verdict, now: int) -> None:
         """What an attempt says about the receiver as a whole."""

@@ -48,6 +48,7 @@ class Poll:
             await self._core.db.write(
                 receive.store_answer, submission, self._core.node, answer, asked_at, self._core.clock.now()
             )
+            self._core.metrics.callbacks.bump(submission.vendor, answer.via)
             self._core.wake(jobs.Step.CONCLUDE, submission.vendor)
         else:
             await self._still_running(submission, contracted, update, asked_at)

@@ -44,6 +44,7 @@ async def receive(core: Core, contracted: Contracted, token: str, callback: Call
     if received.announced is not None:
         core.tell(received.announced)
     if received.receipt is Receipt.STORED:
+        core.metrics.callbacks.bump(contracted.name, callback.via)
         core.wake("poll", contracted.name)
     return received.receipt
 

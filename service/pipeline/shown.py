@@ -1,16 +1,18 @@
 """The one JSON form of each noun, for answers and events alike."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from schemas import endpoint as endpoint_schema
+from schemas import answers
 from schemas.asset import Asset
 from schemas.delivery import Delivery, PastAttempt
 from schemas.endpoint import Endpoint
-from schemas.event import Event, rfc3339
-from schemas.job import Job
+from schemas.event import Event, EventType, rfc3339
+from schemas.job import Input, Job
 from service.security.links import AssetLinks
 from service.store import callbacks, jobs, results
+from service.store.callbacks import Heard
 from service.store.database import Reader
 
 
@@ -18,7 +20,7 @@ def when(at: int | None) -> str | None:
     return None if at is None else rfc3339(at)
 
 
-def asset(held: Asset, links: AssetLinks) -> dict[str, Any]:
+def asset(held: Asset, links: AssetLinks) -> answers.Asset:
     return {
         "id": held.id,
         "object": "asset",
@@ -34,16 +36,34 @@ def asset(held: Asset, links: AssetLinks) -> dict[str, Any]:
     }
 
 
-def _output(name: str, held: Asset, links: AssetLinks) -> dict[str, Any]:
-    whole = asset(held, links)
-    kept = ("url", "content_type", "bytes", "width", "height", "sha256")
-    return {"name": name, "asset": held.id, **{key: whole[key] for key in kept}}
+def _output(name: str, held: Asset, links: AssetLinks) -> answers.Output:
+    return {
+        "name": name,
+        "asset": held.id,
+        "url": links.url(held.id, held.expires_at),
+        "content_type": held.content_type,
+        "bytes": held.bytes,
+        "width": held.width,
+        "height": held.height,
+        "sha256": held.sha256,
+    }
 
 
-async def job(reader: Reader, shown: Job, links: AssetLinks) -> dict[str, Any]:
+async def job(reader: Reader, shown: Job, links: AssetLinks) -> answers.Job:
+    """A job with all that other rows say of it."""
     outputs = await results.assets(reader, shown.row)
     heard = await callbacks.heard(reader, shown.row)
     inputs = await jobs.inputs_of(reader, shown.row)
+    return job_with(shown, inputs, outputs, heard, links)
+
+
+def job_with(
+    shown: Job,
+    inputs: Sequence[Input],
+    outputs: Sequence[tuple[str, Asset]],
+    heard: Sequence[Heard],
+    links: AssetLinks,
+) -> answers.Job:
     return {
         "id": shown.id,
         "object": "job",
@@ -54,10 +74,10 @@ async def job(reader: Reader, shown: Job, links: AssetLinks) -> dict[str, Any]:
         "vendor_task_id": shown.vendor_task_id,
         "submissions": shown.submissions,
         "retry_of": shown.retry_of,
-        "created_at": when(shown.created_at),
+        "created_at": rfc3339(shown.created_at),
         "submitted_at": when(shown.submitted_at),
         "finished_at": when(shown.finished_at),
-        "inputs": {entry.name: entry.source for entry in inputs},
+        "inputs": {entry.name: entry.source for entry in inputs},  # type: ignore[misc]  # as accept wrote it
         "params": shown.request.params,
         "extra": shown.request.extra,
         "metadata": shown.request.metadata,
@@ -69,7 +89,7 @@ async def job(reader: Reader, shown: Job, links: AssetLinks) -> dict[str, Any]:
             "charged": shown.charged,
             "possible_duplicate": shown.possible_duplicate_at is not None,
         },
-        "callbacks": [{"via": entry.via, "at": when(entry.received_at), "state": entry.state} for entry in heard],
+        "callbacks": [{"via": entry.via, "at": rfc3339(entry.received_at), "state": entry.state} for entry in heard],
     }
 
 
@@ -79,27 +99,56 @@ def event(written: Event) -> dict[str, Any]:
     return body
 
 
-def endpoint(registered: Endpoint) -> dict[str, Any]:
-    times = {"created_at": rfc3339(registered.created_at), "updated_at": rfc3339(registered.updated_at)}
-    return endpoint_schema.as_json(registered, times)
+def endpoint(registered: Endpoint) -> answers.Endpoint:
+    """Without its secrets: of its headers only the names."""
+    return {
+        "id": registered.id,
+        "object": "endpoint",
+        "url": registered.url,
+        "kind": registered.kind,
+        "events": list(registered.events),
+        "channels": list(registered.channels),
+        "description": registered.description,
+        "headers": list(registered.header_names),
+        "format": "standard",
+        "signatures": ["v1"],
+        "max_in_flight": registered.max_in_flight,
+        "state": registered.state,
+        "disabled_reason": registered.disabled_reason,
+        "created_at": rfc3339(registered.created_at),
+        "updated_at": rfc3339(registered.updated_at),
+    }
 
 
-def delivery(owed: Delivery) -> dict[str, Any]:
+def delivery(owed: Delivery) -> answers.Delivery:
     return {
         "id": owed.id,
         "object": "delivery",
         "event": owed.event,
-        "event_type": owed.event_type,
+        "event_type": EventType(owed.event_type),
         "endpoint": owed.endpoint,
         "state": owed.state,
         "attempt_count": owed.attempts,
         "next_attempt_at": when(owed.retry_at),
-        "created_at": when(owed.created_at),
+        "created_at": rfc3339(owed.created_at),
         "finished_at": when(owed.finished_at),
     }
 
 
-def attempt(past: PastAttempt) -> dict[str, Any]:
+def vendor(
+    name: str, *, healthy: bool, reason: str | None, since: int, credits_left: str | None
+) -> answers.VendorStatus:
+    return {
+        "id": name,
+        "object": "vendor",
+        "healthy": healthy,
+        "reason": reason,
+        "since": rfc3339(since),
+        "credits": credits_left,
+    }
+
+
+def attempt(past: PastAttempt) -> answers.Attempt:
     made = past.attempt
     return {
         "id": past.id,

@@ -188,6 +188,8 @@ class Submit:
         announced = await self._core.insist(_accept, self._core, submission, submitted.task_id, final, due_at, now)
         if announced is not None:
             self._core.tell(announced)
+        if final is not None:
+            self._core.metrics.callbacks.bump(job.vendor, final.via)
         log.info("job.submitted", job=job.id, vendor=job.vendor, task=submitted.task_id, submission=submission.number)
         self._core.wake(jobs.Step.CONCLUDE if final else poll.STEP, job.vendor)
 

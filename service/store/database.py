@@ -48,11 +48,20 @@ class Tx(Reader, Protocol):
     async def run_many(self, sql: str, values: Iterable[Values]) -> None: ...
 
 
+# Told of each commit: how many units were in it, and how many seconds it took.
+Committed = Callable[[int, float], None]
 Unit = Callable[Concatenate[Tx, P], Awaitable[T]]
 Query = Callable[Concatenate[Reader, P], Awaitable[T]]
 
 
+def unheard(units: int, seconds: float) -> None:
+    """For whom nobody counts."""
+
+
 class Database(Protocol):
+    # Always called by the same thread; on SQLite it is the writer's own.
+    committed: Committed
+
     @property
     def dialect(self) -> Literal["sqlite", "postgres"]: ...
 

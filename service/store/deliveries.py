@@ -25,6 +25,16 @@ class Filter:
     state: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is owed now. `next_due`: when the first of the waiting is due; `oldest_in_hand`: when that one was made."""
+
+    waiting: int
+    next_due: int | None
+    in_hand: int
+    oldest_in_hand: int | None
+
+
 def _delivery(row: Row) -> Delivery:
     return Delivery(
         row=row["id"],
@@ -202,3 +212,14 @@ async def listed(reader: Reader, project: int, chosen: Filter, before: int, limi
 
 async def of_event(reader: Reader, event: int) -> Sequence[Delivery]:
     return [_delivery(row) for row in await reader.all(_SQL["of_event"], {"event": event})]
+
+
+async def backlog(reader: Reader) -> Backlog:
+    """All projects' together: for the operator."""
+    waiting = await reader.one(_SQL["backlog_waiting"], {})
+    held = await reader.one(_SQL["backlog_in_hand"], {})
+    assert waiting is not None
+    assert held is not None
+    oldest = None if held["oldest"] is None else await reader.one(_SQL["made_at"], {"delivery": held["oldest"]})
+    made_at = None if oldest is None else int(oldest["created_at"])
+    return Backlog(int(waiting["count"]), waiting["next_due"], int(held["count"]), made_at)

@@ -120,3 +120,12 @@ WHERE id IN (SELECT id FROM deliveries WHERE event_id = :event ORDER BY id LIMIT
     WHERE other.event_id = :event
       AND (other.finished_at IS NULL OR other.finished_at > :before OR other.state IN ('pending', 'held'))
   );
+
+-- name: backlog_waiting
+SELECT COUNT(*) AS count, MIN(due_at) AS next_due FROM deliveries WHERE due_at IS NOT NULL;
+
+-- name: backlog_in_hand
+SELECT COUNT(*) AS count, MIN(id) AS oldest FROM deliveries WHERE node IS NOT NULL;
+
+-- name: made_at
+SELECT created_at FROM deliveries WHERE id = :delivery;

@@ -1,7 +1,7 @@
 """Events: the ordered, immutable log of each project. The signed bytes are made here, inside the unit."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -40,7 +40,7 @@ async def add(
     tx: Tx,
     project: int,
     event_type: EventType,
-    data: dict[str, Any],
+    data: Mapping[str, Any],
     now: int,
     *,
     job: int | None = None,

@@ -51,6 +51,16 @@ class UnderWay:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """How many jobs stand at one step of one vendor; `oldest`: since when the first of them is due."""
+
+    step: str
+    vendor: str
+    count: int
+    oldest: int | None
+
+
 def _failure(text: str | None) -> Failure | None:
     if text is None:
         return None
@@ -347,3 +357,15 @@ async def remove(tx: Tx, job: int, before: int) -> Sequence[int] | None:
     for statement in ("remove_webhook", "remove"):
         await tx.run(_SQL[statement], {"job": job})
     return named
+
+
+async def waiting(reader: Reader) -> list[Queue]:
+    """All projects' together: for the operator."""
+    return [
+        Queue(row["step"], row["vendor"], row["count"], row["oldest"]) for row in await reader.all(_SQL["waiting"], {})
+    ]
+
+
+async def in_hand(reader: Reader) -> list[Queue]:
+    """All projects' together: for the operator."""
+    return [Queue(row["step"], row["vendor"], row["count"], None) for row in await reader.all(_SQL["in_hand"], {})]

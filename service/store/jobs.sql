@@ -216,3 +216,12 @@ DELETE FROM endpoints WHERE job_id = :job;
 -- What hangs on it goes with it: inputs, keys, submissions, callbacks, results.
 -- name: remove
 DELETE FROM jobs WHERE id = :job;
+
+-- Both read nothing but an index, and only its live part.
+-- name: waiting
+SELECT step, vendor, COUNT(*) AS count, MIN(due_at) AS oldest FROM jobs
+WHERE due_at IS NOT NULL GROUP BY step, vendor;
+
+-- name: in_hand
+SELECT step, vendor, COUNT(*) AS count FROM jobs
+WHERE node IS NOT NULL GROUP BY step, vendor;

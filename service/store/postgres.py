@@ -13,6 +13,7 @@ The server may go away and come back at any time: meanwhile everybody is told St
 from __future__ import annotations  # asyncpg's own classes are generic for the type checker alone
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, ParamSpec, TypeVar, cast
@@ -21,7 +22,18 @@ import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
-from service.store.database import Locked, NotAStore, Query, Reader, Row, StoreUnavailable, Unit, Values
+from service.store.database import (
+    Committed,
+    Locked,
+    NotAStore,
+    Query,
+    Reader,
+    Row,
+    StoreUnavailable,
+    Unit,
+    Values,
+    unheard,
+)
 from service.store.postgres_sql import compiled
 
 P = ParamSpec("P")
@@ -107,6 +119,7 @@ class Postgres:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self.committed: Committed = unheard
         self._pool: asyncpg.Pool[Any] | None = None
         self._guard: asyncpg.Connection[Any] | None = None
         self._guarding: asyncio.Task[None] | None = None
@@ -208,6 +221,7 @@ class Postgres:
         if self._guard_lost.is_set():
             raise StoreUnavailable("the connection that holds the database for us is lost")
         async with self._connected() as connection:
+            began = time.perf_counter()
             await connection.execute("BEGIN")
             try:
                 result = await unit(_Tx(connection), *args, **kwargs)
@@ -226,6 +240,7 @@ class Postgres:
                 if transaction is None:
                     return result
                 raise _UnknownOutcomeError(transaction, result) from None
+            self.committed(1, time.perf_counter() - began)
             return result
 
     async def _was_committed(self, transaction: int) -> bool:

@@ -13,13 +13,25 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 import aiosqlite
 
-from service.store.database import Locked, NotAStore, Query, Reader, Row, StoreUnavailable, Unit, Values
+from service.store.database import (
+    Committed,
+    Locked,
+    NotAStore,
+    Query,
+    Reader,
+    Row,
+    StoreUnavailable,
+    Unit,
+    Values,
+    unheard,
+)
 from service.store.sqlite_readers import Readers
 from service.store.sqlite_units import ThreadReader, Work, answer, drive, fault_of, row_as_dict, work_of
 
@@ -111,6 +123,7 @@ class Sqlite:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.committed: Committed = unheard
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock: FileLock | None = None
@@ -196,6 +209,7 @@ class Sqlite:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _commit(self, connection: sqlite3.Connection, tx: DirectTx, batch: list[Work]) -> None:
+        began = time.perf_counter()
         try:
             connection.execute("BEGIN IMMEDIATE")
             for work in batch:
@@ -206,6 +220,8 @@ class Sqlite:
                 connection.execute("ROLLBACK")
             for work in batch:
                 work.error = work.error or StoreUnavailable(f"the commit failed: {error}")
+        else:
+            self.committed(len(batch), time.perf_counter() - began)
         self._answer(batch)
 
     def _bound_wal(self, connection: sqlite3.Connection) -> None:

@@ -181,3 +181,8 @@ async def close(tx: Tx, submission: int) -> None:
 
 async def close_all(tx: Tx, job: int) -> None:
     await tx.run(_SQL["close_all"], {"job": job})
+
+
+async def open_by_vendor(reader: Reader) -> dict[str, int]:
+    """As `open_count`, of all vendors at once."""
+    return {row["vendor"]: int(row["count"]) for row in await reader.all(_SQL["open_by_vendor"], {})}

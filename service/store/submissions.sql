@@ -83,3 +83,6 @@ UPDATE submissions SET state = 'closed', node = NULL, due_at = NULL WHERE id = :
 
 -- name: close_all
 UPDATE submissions SET state = 'closed', node = NULL, due_at = NULL WHERE job_id = :job AND state <> 'closed';
+
+-- name: open_by_vendor
+SELECT vendor, COUNT(*) AS count FROM submissions WHERE state IN ('sending', 'running') GROUP BY vendor;

@@ -11,10 +11,11 @@ from starlette.responses import Response
 
 from handlers import standardwebhooks
 from handlers.destinations.contract import Message, NoSteps
-from schemas import ids
+from schemas import answers, ids
 from schemas.delivery import Outcome
 from schemas.endpoint import Endpoint, EndpointPatch, EndpointRequest
 from schemas.event import envelope, rfc3339
+from schemas.event_types import TEST_TYPE
 from schemas.problem import FieldError, invalid, not_found
 from service.pipeline import shown
 from service.pipeline.deliver import target_of
@@ -24,7 +25,6 @@ from service.store.keys import Principal
 from service.web.lists import Begin, Entry, listed
 from service.web.site import Answer, Site, must_be_public, read_model, site_of
 
-TEST_TYPE = "endpoint.test"
 # Each event of a project is held against all of its endpoints.
 MOST_PER_PROJECT = 1_000
 
@@ -48,7 +48,7 @@ async def create(request: Request, who: Principal) -> Response:
     )
     sealed = vault.seal(public_id, secret)
     endpoint = await site.core.db.write(_add, who.project, public_id, wanted.kind, fields, sealed, now)
-    body = {**shown.endpoint(endpoint), "secret": secret}
+    body: answers.NewEndpoint = {**shown.endpoint(endpoint), "secret": secret}
     return Answer(body, 201, {"Location": f"/v1/endpoints/{endpoint.id}"})
 
 
@@ -84,7 +84,8 @@ async def show(request: Request, who: Principal) -> Response:
 
 async def secret(request: Request, who: Principal) -> Response:
     endpoint = await _find(request, who)
-    return Answer({"secret": site_of(request).core.vault.open(endpoint.id, endpoint.sealed_secret)})
+    told: answers.SigningSecret = {"secret": site_of(request).core.vault.open(endpoint.id, endpoint.sealed_secret)}
+    return Answer(told)
 
 
 async def webhook_secret(request: Request, who: Principal) -> Response:
@@ -171,16 +172,15 @@ async def test(request: Request, who: Principal) -> Response:
     event_id = ids.new_id("evt", now)
     body = json.dumps(envelope(event_id, TEST_TYPE, now, 0, shown.endpoint(endpoint)), ensure_ascii=False)
     target = target_of(endpoint, site.core.vault)
-    message = Message(event_id, TEST_TYPE, body.encode())
+    message = Message(event_id, TEST_TYPE, body.encode(), now)
     attempt = await site.destinations[endpoint.kind].send(message, target, NoSteps())
-    return Answer(
-        {
-            "delivered": attempt.outcome is Outcome.DELIVERED,
-            "event": event_id,
-            "at": rfc3339(attempt.started_at),
-            "status": attempt.status,
-            "ms": attempt.ms,
-            "error": attempt.error,
-            "response_head": attempt.response_head,
-        }
-    )
+    told: answers.TestShot = {
+        "delivered": attempt.outcome is Outcome.DELIVERED,
+        "event": event_id,
+        "at": rfc3339(attempt.started_at),
+        "status": attempt.status,
+        "ms": attempt.ms,
+        "error": attempt.error,
+        "response_head": attempt.response_head,
+    }
+    return Answer(told)

@@ -1,14 +1,13 @@
 """Projects and keys: who may do what, and the walls between tenants."""
 
 from functools import partial
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from handlers import standardwebhooks
-from schemas import ids
+from schemas import answers, ids
 from schemas.event import rfc3339
 from schemas.problem import FieldError, Problem, invalid, not_found
 from schemas.text import Text
@@ -17,7 +16,7 @@ from service.security import keys as security_keys
 from service.security.keys import Role
 from service.store import keys, projects
 from service.store.database import Reader, Tx
-from service.store.keys import Key, Principal
+from service.store.keys import Principal
 from service.store.projects import Project
 from service.web.lists import Begin, Entry, listed
 from service.web.site import Answer, read_model, site_of
@@ -26,7 +25,7 @@ from service.web.site import Answer, read_model, site_of
 class ProjectRequest(BaseModel):
     """The body of `POST /v1/projects`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "the shop"}]})
 
     name: Text = Field(min_length=1, max_length=100)
 
@@ -34,7 +33,7 @@ class ProjectRequest(BaseModel):
 class KeyRequest(BaseModel):
     """The body of `POST /v1/keys`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"role": "read", "name": "dashboard"}]})
 
     role: Role = Role.WRITE
     name: Text = Field("", max_length=100)
@@ -62,7 +61,8 @@ async def create(request: Request, who: Principal) -> Response:
     wanted = await read_model(request, ProjectRequest)
     key = security_keys.new_key()
     project = await core.db.write(add_project, core, wanted.name, key, "first key")
-    return Answer({**_project(project), "api_key": key}, 201)
+    made: answers.NewProject = {**_project(project), "api_key": key}
+    return Answer(made, 201)
 
 
 async def index(request: Request, who: Principal) -> Response:
@@ -74,7 +74,7 @@ async def _page(reader: Reader, after: int, limit: int) -> list[Entry]:
     return [Entry(entry.row, _project(entry)) for entry in await projects.listed(reader, after, limit)]
 
 
-def _project(project: Project) -> dict[str, Any]:
+def _project(project: Project) -> answers.Project:
     return {
         "id": project.id,
         "object": "project",
@@ -90,8 +90,8 @@ async def create_key(request: Request, who: Principal) -> Response:
     key, public_id = security_keys.new_key(), ids.new_id("key", now)
     key_hash = security_keys.hash_of(key)
     await site.core.db.write(keys.add, who.project, public_id, wanted.role, wanted.name, key_hash, now)
-    body = {"id": public_id, "object": "key", "role": wanted.role, "name": wanted.name, "created_at": rfc3339(now)}
-    return Answer({**body, "api_key": key}, 201)
+    made: answers.NewKey = {**_key(public_id, wanted.role, wanted.name, now), "api_key": key}
+    return Answer(made, 201)
 
 
 async def index_keys(request: Request, who: Principal) -> Response:
@@ -99,17 +99,12 @@ async def index_keys(request: Request, who: Principal) -> Response:
 
 
 async def _keys_page(project: int, reader: Reader, after: int, limit: int) -> list[Entry]:
-    return [Entry(entry.row, _key(entry)) for entry in await keys.listed(reader, project, after, limit)]
+    found = await keys.listed(reader, project, after, limit)
+    return [Entry(entry.row, _key(entry.id, entry.role, entry.name, entry.created_at)) for entry in found]
 
 
-def _key(key: Key) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "object": "key",
-        "role": key.role,
-        "name": key.name,
-        "created_at": rfc3339(key.created_at),
-    }
+def _key(public_id: str, role: str, name: str, created_at: int) -> answers.Key:
+    return {"id": public_id, "object": "key", "role": role, "name": name, "created_at": rfc3339(created_at)}
 
 
 async def revoke_key(request: Request, who: Principal) -> Response:

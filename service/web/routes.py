@@ -1,11 +1,8 @@
 """Every URL on one screen."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from http import HTTPMethod
 
 import structlog
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -16,54 +13,34 @@ from schemas.job import JobRequest
 from schemas.problem import Problem
 from service.security.keys import Role
 from service.store.database import StoreUnavailable
-from service.store.keys import Principal
-from service.web import assets, callbacks, docs, endpoints, events, health, jobs, operations, projects, vendors
+from service.web import (
+    assets,
+    callbacks,
+    docs,
+    endpoints,
+    event_types,
+    events,
+    health,
+    jobs,
+    metrics,
+    operations,
+    projects,
+    vendors,
+)
 from service.web.lists import QUERY as _LIST
 from service.web.projects import KeyRequest, ProjectRequest
 from service.web.query import METADATA_KEY, refuse_unknown
+from service.web.route import OpenHandler, OpenRoute, Route
 from service.web.site import Answer, authenticate
 
 log = structlog.get_logger()
 
-Handler = Callable[[Request, Principal], Awaitable[Response]]
-OpenHandler = Callable[[Request], Awaitable[Response]]
-
 GET, POST, PATCH, DELETE = HTTPMethod.GET, HTTPMethod.POST, HTTPMethod.PATCH, HTTPMethod.DELETE
-
-
-@dataclass(frozen=True)
-class Route:
-    """One row: `role` is the least that a key must have."""
-
-    method: HTTPMethod
-    path: str
-    handler: Handler
-    role: Role
-    summary: str
-    body: type[BaseModel] | None = None
-    status: int = 200
-    query: tuple[str, ...] = ()
-    headers: tuple[str, ...] = ()
-    media: tuple[str, ...] = ("application/json",)
-    also: tuple[int, ...] = ()  # other statuses of success
-
-
-@dataclass(frozen=True)
-class OpenRoute:
-    """One row that needs no key."""
-
-    method: HTTPMethod
-    path: str
-    handler: OpenHandler
-    summary: str
-    status: int = 200
-    query: tuple[str, ...] = ()
-    headers: tuple[str, ...] = ()
-    also: tuple[int, ...] = ()
 
 
 _LINK = ("exp", "sig")
 _JOB = ("Idempotency-Key", "Prefer")
+_BYTES = ("Range", "If-Range", "If-None-Match")
 _FORM = ("application/json", "multipart/form-data")
 _FILE = ("multipart/form-data", "image/*")
 _JOBS = ("state", "operation", "vendor", METADATA_KEY, *_LIST)
@@ -80,12 +57,14 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
           None, 202, (), _JOB, also=(200,)),
     Route(POST, "/v1/assets", assets.create, Role.WRITE, "Upload an image", status=201, media=_FILE),
     Route(GET, "/v1/assets/{id}", assets.show, Role.READ, "Look at an asset"),
-    OpenRoute(GET, "/v1/assets/{id}/content", assets.content, "An asset's bytes, by signed link or key", query=_LINK),
+    OpenRoute(GET, "/v1/assets/{id}/content", assets.content, "An asset's bytes, by signed link or key",
+              query=_LINK, headers=_BYTES, also=(206, 304)),
     Route(GET, "/v1/operations", operations.index, Role.READ, "List operations"),
     Route(GET, "/v1/operations/{vendor}/{name}", operations.show, Role.READ, "Look at an operation"),
     Route(GET, "/v1/vendors", vendors.index, Role.READ, "Which vendors work, their limits, and what is under way"),
     Route(GET, "/v1/events", events.index, Role.READ, "The log of events, oldest first", query=_LOG),
     Route(GET, "/v1/events/{id}", events.show, Role.READ, "Look at an event, with its deliveries"),
+    Route(GET, "/v1/event-types", event_types.index, Role.READ, "Every type of event, with its schema and a sample"),
     Route(POST, "/v1/endpoints", endpoints.create, Role.WRITE, "Register an endpoint", EndpointRequest, 201),
     Route(GET, "/v1/endpoints", endpoints.index, Role.READ, "List endpoints, oldest first", query=_LIST),
     Route(GET, "/v1/endpoints/{id}", endpoints.show, Role.READ, "Look at an endpoint"),
@@ -106,6 +85,7 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     OpenRoute(GET, "/callbacks/{vendor}/{token}", callbacks.inbound, "A vendor's webhook, by GET", 204),
     OpenRoute(GET, "/healthz", health.healthz, "Is the process up?"),
     OpenRoute(GET, "/readyz", health.readyz, "Can it do its work?"),
+    OpenRoute(GET, "/metrics", metrics.index, "Counters and levels, for Prometheus"),
     OpenRoute(GET, "/openapi.json", docs.openapi_json, "This description"),
     OpenRoute(GET, "/docs", docs.page, "This description, to read"),
 )  # fmt: skip

@@ -49,6 +49,7 @@ class Site:
     waiting: Waiting
     called_back: bool  # can vendors call us?
     max_upload_bytes: int
+    metrics_token: str | None
     alive: Mapping[str, Any]  # name → something with `.alive`, for /readyz
 
     @property

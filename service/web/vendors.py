@@ -7,11 +7,11 @@ sees the limits, and counts of its own jobs.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from schemas import answers
 from schemas.job import TERMINAL, JobState
 from service.pacing.windows import WindowState
 from service.pipeline.shown import when
@@ -47,7 +47,7 @@ async def _under_way(project: int | None, reader: Reader) -> _UnderWay:
     return _UnderWay(await jobs.under_way(reader, project), await submissions.at_vendors(reader, project))
 
 
-def _vendor(site: Site, name: str, counted: _UnderWay, *, operator: bool) -> dict[str, Any]:
+def _vendor(site: Site, name: str, counted: _UnderWay, *, operator: bool) -> answers.Vendor:
     contracted = site.vendors.get(name)
     by_state = {entry.state: entry.count for entry in counted.jobs if entry.vendor == name}
     tasks = counted.tasks.get(name, _NONE)
@@ -66,7 +66,7 @@ def _vendor(site: Site, name: str, counted: _UnderWay, *, operator: bool) -> dic
     }
 
 
-def _health(site: Site, contracted: Contracted | None) -> dict[str, Any]:
+def _health(site: Site, contracted: Contracted | None) -> answers.VendorHealth:
     """`healthy` is null where nothing has told yet: right after a start, and without credentials."""
     if contracted is None:
         return {"healthy": None, "reason": "not configured: its credentials are not set", "since": None}
@@ -81,7 +81,7 @@ def _health(site: Site, contracted: Contracted | None) -> dict[str, Any]:
     }
 
 
-def _window(state: WindowState, *, operator: bool) -> dict[str, Any]:
+def _window(state: WindowState, *, operator: bool) -> answers.Window:
     return {
         "scope": state.window.scope,
         "requests": state.window.requests,

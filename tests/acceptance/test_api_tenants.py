@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from service.security.keys import Role
-from service.web.routes import ROUTES, Route
+from service.web.route import Route
+from service.web.routes import ROUTES
 from tests.acceptance.made import ENLARGE, fields, leaving_nothing, picture, queue, upload
 from tests.harness import Stand, receiver, stand
 

@@ -12,6 +12,7 @@ from schemas.callback import Callback, Via
 from schemas.delivery import Attempt, DeliveryState, Outcome
 from schemas.event import EventType
 from schemas.job import Charged, ErrorClass, Failure
+from service.metrics import Metrics
 from service.pacing.turns import Turns
 from service.pacing.windows import Windows
 from service.store import callbacks, deliveries, endpoints, events, jobs, nodes, submissions, vendor_requests
@@ -320,7 +321,7 @@ async def test_what_was_under_way_at_a_crash_counts_from_the_next_start_once(mad
 
     async def free_at() -> int:
         windows = Windows([Window("account", 1, 60.0)])
-        await Turns(made.db, clock, VENDOR, windows).load()
+        await Turns(made.db, clock, VENDOR, windows, Metrics().vendor_requests).load()
         return windows.free_at(clock.now())
 
     await made.db.write(vendor_requests.start, VENDOR, NOW, 0)  # and its end is never written

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from handlers.vendors.contract import Window
+from service.metrics import Metrics
 from service.pacing.turns import Turns
 from service.pacing.windows import COUNTED_WITHIN_MS, Windows
 from service.store import vendor_requests
@@ -51,7 +52,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Sqlite]:
 
 
 async def turns(store: Sqlite, clock: ManualClock) -> Turns:
-    made = Turns(store, clock, VENDOR, Windows([ONE_A_SECOND]))
+    made = Turns(store, clock, VENDOR, Windows([ONE_A_SECOND]), Metrics().vendor_requests)
     await made.load()
     return made
 

@@ -1,0 +1,404 @@
+"""The JSON that goes out: one shape for each noun, in answers and in events alike.
+
+These are plain dicts with a type: mypy holds the code that builds them to it, and the published JSON Schemas are made
+from it. They are open for what later versions add: a reader must not stumble over a name it does not know.
+"""
+
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NotRequired,  # pydantic reads no other TypedDict before Python 3.12
+)
+
+from pydantic import Field, JsonValue, WithJsonSchema
+from typing_extensions import TypedDict
+
+from schemas.callback import Via
+from schemas.delivery import DeliveryState, Outcome
+from schemas.endpoint import EndpointState
+from schemas.event import EventType
+from schemas.job import Charged, JobError, JobState
+
+
+def _string(**schema: Any) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", **schema})
+
+
+def _id(prefix: str) -> WithJsonSchema:
+    # The prefix is promised; what follows is opaque.
+    return _string(pattern=f"^{prefix}_", examples=[f"{prefix}_01m7y9dz7k7yx6crsbkvdbxvge"])
+
+
+Time = Annotated[str, _string(format="date-time", examples=["2026-08-01T12:30:00.250Z"])]
+Url = Annotated[str, _string(format="uri")]
+Sha256 = Annotated[str, _string(pattern="^[0-9a-f]{64}$")]
+Decimal = Annotated[str, _string(pattern=r"^-?\d+(\.\d+)?$", examples=["1.000"])]
+Secret = Annotated[str, _string(pattern="^whsec_", description="Base64 after its prefix: a Standard Webhooks secret.")]
+ApiKey = Annotated[str, _string(pattern="^wp_", description="Shown this once: only a hash of it is kept.")]
+Count = Annotated[int, Field(ge=0)]
+JobId = Annotated[str, _id("job")]
+AssetId = Annotated[str, _id("ast")]
+EventId = Annotated[str, _id("evt")]
+EndpointId = Annotated[str, _id("ep")]
+DeliveryId = Annotated[str, _id("dlv")]
+AttemptId = Annotated[str, _id("att")]
+ProjectId = Annotated[str, _id("prj")]
+KeyId = Annotated[str, _id("key")]
+
+# --- what is wrong ---------------------------------------------------------------------------------------------------
+
+
+class FaultyField(TypedDict):
+    field: Annotated[str, Field(description="The dotted path in the request.", examples=["params.scale"])]
+    reason: str
+
+
+class Problem(TypedDict):
+    """What is wrong, as RFC 9457 says it; all faulty fields at once."""
+
+    type: Annotated[str, _string(pattern="^urn:wirephoto:problem:", description="A stable name, for programs.")]
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: Annotated[str, Field(description="A sentence, for people.")]
+    errors: NotRequired[list[FaultyField]]
+    oldest: Annotated[
+        NotRequired[int],
+        Field(
+            description="With `events_gone` (410): the log begins here. What came before was kept for"
+            " EVENT_RETENTION_DAYS and is gone; read on with `after` one less."
+        ),
+    ]
+
+
+# --- assets and jobs -------------------------------------------------------------------------------------------------
+
+
+class Asset(TypedDict):
+    """An image we hold: an upload or a result."""
+
+    id: AssetId
+    object: Literal["asset"]
+    url: Annotated[Url, Field(description="A signed link that needs no key and lives as long as the asset.")]
+    content_type: str
+    bytes: Count
+    width: Count
+    height: Count
+    sha256: Sha256
+    filename: str | None
+    created_at: Time
+    expires_at: Time
+
+
+class Output(TypedDict):
+    """One result of a job, kept by us."""
+
+    name: str
+    asset: AssetId
+    url: Url
+    content_type: str
+    bytes: Count
+    width: Count
+    height: Count
+    sha256: Sha256
+
+
+# `pass` is Python's own word, so this one is made by call.
+InputSource = TypedDict(
+    "InputSource",
+    {"url": str, "pass": bool, "asset": AssetId, "job": JobId, "output": str, "upload": str | None},
+    total=False,
+)
+
+
+class Billing(TypedDict):
+    credits: Annotated[Decimal | None, Field(description="The vendor's own unit.")]
+    charged: Charged
+    possible_duplicate: Annotated[bool, Field(description="An answer was lost, and the work may be paid for twice.")]
+
+
+class HeardCallback(TypedDict):
+    """What the vendor said of the job's task, and how we came to hear it."""
+
+    via: Via
+    at: Time
+    state: Annotated[str | None, Field(description="What it meant; null until it is read.")]
+
+
+class Job(TypedDict):
+    """One picture operation at one vendor, from its request to its end."""
+
+    id: JobId
+    object: Literal["job"]
+    operation: Annotated[str, Field(examples=["vanceai/enlarge3"])]
+    vendor: str
+    state: JobState
+    progress: Annotated[int | None, Field(ge=0, le=100)]
+    vendor_task_id: str | None
+    submissions: Count
+    retry_of: Annotated[JobId | None, Field(description="The job that this one is another try of.")]
+    created_at: Time
+    submitted_at: Time | None
+    finished_at: Time | None
+    inputs: dict[str, InputSource]
+    params: dict[str, JsonValue]
+    extra: dict[str, JsonValue]
+    metadata: dict[str, str]
+    channels: list[str]
+    outputs: list[Output]
+    error: JobError | None
+    billing: Billing
+    callbacks: list[HeardCallback]
+
+
+class Step(TypedDict):
+    """One step of a job; which facts it has, depends on the step."""
+
+    at: Time
+    step: Literal["accepted", "staged", "submitted", "callback", "fetched", "event", "delivery"]
+    submission: NotRequired[int]
+    vendor_task_id: NotRequired[str | None]
+    via: NotRequired[Via]
+    state: NotRequired[str | None]
+    output: NotRequired[str]
+    bytes: NotRequired[Count]
+    event: NotRequired[EventId]
+    type: NotRequired[EventType]
+    sequence: NotRequired[int]
+    delivery: NotRequired[DeliveryId]
+    endpoint: NotRequired[EndpointId]
+    attempt: NotRequired[int]
+    outcome: NotRequired[Outcome]
+    status: NotRequired[int | None]
+
+
+class Timeline(TypedDict):
+    job: JobId
+    state: JobState
+    data: list[Step]
+
+
+# --- endpoints, deliveries, events -----------------------------------------------------------------------------------
+
+
+class Endpoint(TypedDict):
+    """A subscriber's registration, without its secrets."""
+
+    id: EndpointId
+    object: Literal["endpoint"]
+    url: Url
+    kind: str
+    events: list[str]
+    channels: list[str]
+    description: str
+    headers: Annotated[list[str], Field(description="Names only: the values are secrets.")]
+    format: str
+    signatures: list[str]
+    max_in_flight: int
+    state: EndpointState
+    disabled_reason: str | None
+    created_at: Time
+    updated_at: Time
+
+
+class NewEndpoint(Endpoint):
+    """An endpoint just made, with the secret that its deliveries are signed with."""
+
+    secret: Secret
+
+
+class SigningSecret(TypedDict):
+    secret: Secret
+
+
+class TestShot(TypedDict):
+    """What the receiver said to a test message."""
+
+    delivered: bool
+    event: EventId
+    at: Time
+    status: int | None
+    ms: Count
+    error: str | None
+    response_head: str | None
+
+
+class Delivery(TypedDict):
+    """One event owed to one endpoint."""
+
+    id: DeliveryId
+    object: Literal["delivery"]
+    event: EventId
+    event_type: EventType
+    endpoint: EndpointId
+    state: DeliveryState
+    attempt_count: Count
+    next_attempt_at: Time | None
+    created_at: Time
+    finished_at: Time | None
+
+
+class Attempt(TypedDict):
+    """One try of a delivery."""
+
+    id: AttemptId
+    number: int
+    at: Time
+    outcome: Outcome
+    status: Annotated[int | None, Field(description="HTTP status; null where no answer came.")]
+    ms: Count
+    error: str | None
+    response_head: Annotated[str | None, Field(description="At most 1 KiB of the answer.")]
+
+
+class DeliveryWithAttempts(Delivery):
+    attempts: list[Attempt]
+
+
+class VendorStatus(TypedDict):
+    """How a vendor is doing, as `vendor.*` events tell it."""
+
+    id: Annotated[str, Field(description="The vendor's name.", examples=["vanceai"])]
+    object: Literal["vendor"]
+    healthy: bool
+    reason: str | None
+    since: Time
+    credits: Annotated[Decimal | None, Field(description="What is left, where the vendor says so.")]
+
+
+class Window(TypedDict):
+    """One rate window of an account; what is used of it is shown to the first project alone."""
+
+    scope: str
+    requests: int
+    seconds: float
+    used: Count | None
+    left: Count | None
+    free_at: Annotated[Time | None, Field(description="When the next request may go, where none may now.")]
+
+
+class VendorHealth(TypedDict):
+    healthy: Annotated[bool | None, Field(description="Null where nothing has told yet.")]
+    reason: str | None
+    since: Time | None
+
+
+class Vendor(VendorHealth):
+    """How a vendor is doing, and what is under way there."""
+
+    id: Annotated[str, Field(description="The vendor's name.", examples=["vanceai"])]
+    object: Literal["vendor"]
+    configured: bool
+    announces: Annotated[str, _string(enum=["webhook", "poll"], description="How we hear of the end of its work.")]
+    windows: list[Window]
+    max_concurrent: int | None
+    in_flight: Annotated[Count, Field(description="Tasks at the vendor now.")]
+    next_poll_at: Time | None
+    queued: Count
+    jobs: Annotated[dict[str, int], Field(description="Jobs that have not ended, by their state.")]
+
+
+class Event(TypedDict):
+    """An immutable fact. `data` is the object concerned, as it was then."""
+
+    id: EventId
+    type: str
+    timestamp: Time
+    sequence: Annotated[int, Field(ge=0, description="Counts per project, without gaps.")]
+    data: dict[str, Any]
+
+
+class EventWithLedger(Event):
+    """An event, and who has it and who has not."""
+
+    status: Literal["delivered", "pending", "undelivered"]
+    deliveries: list[Delivery]
+
+
+class EventKind(TypedDict):
+    """A type of event, with what an event of it looks like."""
+
+    object: Literal["event_type"]
+    type: EventType
+    description: str
+    schema: Annotated[dict[str, Any], Field(description="JSON Schema 2020-12 of the whole event.")]
+    sample: Event
+
+
+# --- tenants and the catalogue ---------------------------------------------------------------------------------------
+
+
+class Project(TypedDict):
+    id: ProjectId
+    object: Literal["project"]
+    name: str
+    created_at: Time
+
+
+class NewProject(Project):
+    api_key: ApiKey
+
+
+class Key(TypedDict):
+    id: KeyId
+    object: Literal["key"]
+    role: Annotated[str, _string(enum=["admin", "write", "read"])]
+    name: str
+    created_at: Time
+
+
+class NewKey(Key):
+    api_key: ApiKey
+
+
+class InputLimits(TypedDict, total=False):
+    """What the vendor's document states; an absent one is not stated there."""
+
+    max_bytes: int
+    max_pixels: int
+    max_side: int
+    min_side: int
+
+
+class OperationInput(TypedDict):
+    name: str
+    required: bool
+    content_types: list[str]
+    takes_link: Annotated[bool, Field(description="Whether `pass` hands a link on unseen.")]
+    limits: InputLimits
+
+
+class OperationOutput(TypedDict):
+    name: str
+    description: str
+
+
+class Operation(TypedDict):
+    """Something a vendor can do."""
+
+    id: Annotated[str, Field(examples=["vanceai/enlarge3"])]
+    object: Literal["operation"]
+    vendor: str
+    name: str
+    title: str
+    inputs: list[OperationInput]
+    params: Annotated[dict[str, Any], Field(description="JSON Schema of `params`.")]
+    outputs: list[OperationOutput]
+    credits: Annotated[Decimal | None, Field(description="The documented price.")]
+    deprecated: bool
+    source: Annotated[str, Field(description="The document that this comes from.")]
+    configured: Annotated[bool, Field(description="Whether this installation has an account at the vendor.")]
+
+
+class Health(TypedDict):
+    status: Literal["ok"]
+    installation: Annotated[str, Field(description="Tells this installation from another; made at its first start.")]
+
+
+class Ready(TypedDict):
+    status: Literal["ready"]
+
+
+class NotReady(TypedDict):
+    status: Literal["not ready"]
+    reasons: list[str]

@@ -1,0 +1,78 @@
+"""`/metrics`: what was counted since the start, and how things stand now."""
+
+from dataclasses import dataclass
+
+from prometheus_client.exposition import choose_encoder
+from starlette.requests import Request
+from starlette.responses import Response
+
+from schemas.problem import Problem
+from service.metrics import Metrics
+from service.security import keys as security_keys
+from service.store import deliveries, jobs, submissions
+from service.store.database import Reader, StoreUnavailable
+from service.web.site import site_of
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    jobs_waiting: list[jobs.Queue]
+    jobs_in_hand: list[jobs.Queue]
+    tasks_open: dict[str, int]
+    deliveries: deliveries.Backlog
+
+
+async def index(request: Request) -> Response:
+    """Open to everyone who reaches the port, unless METRICS_TOKEN is set. Raises Problem 401."""
+    site = site_of(request)
+    if site.metrics_token is not None and not _knows(request, site.metrics_token):
+        headers = {"WWW-Authenticate": 'Bearer realm="wirephoto metrics"'}
+        raise Problem(401, "unauthenticated", "Send METRICS_TOKEN: Authorization: Bearer …", headers=headers)
+    metrics, now = site.core.metrics, site.clock.now()
+    try:
+        standing = await site.core.db.read(_standing)
+    except StoreUnavailable:
+        # What was counted can be told all the same, and is never more wanted than now.
+        standing = None
+    # From here to the text nothing is awaited: two scrapes at once do not mix.
+    _set(metrics, standing, now)
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(metrics.registry), headers={"Content-Type": content_type})
+
+
+def _knows(request: Request, token: str) -> bool:
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and security_keys.same(given.strip(), token)
+
+
+async def _standing(reader: Reader) -> _Standing:
+    return _Standing(
+        await jobs.waiting(reader),
+        await jobs.in_hand(reader),
+        await submissions.open_by_vendor(reader),
+        await deliveries.backlog(reader),
+    )
+
+
+def _set(metrics: Metrics, standing: _Standing | None, now: int) -> None:
+    for level in metrics.of_the_store:
+        level.clear()
+    metrics.store_up.set(standing is not None)
+    if standing is None:
+        return
+    for queue in standing.jobs_waiting:
+        metrics.jobs_waiting.set(queue.count, queue.step, queue.vendor)
+        metrics.jobs_overdue.set(_since(queue.oldest, now), queue.step, queue.vendor)
+    for queue in standing.jobs_in_hand:
+        metrics.jobs_in_hand.set(queue.count, queue.step, queue.vendor)
+    for vendor, count in standing.tasks_open.items():
+        metrics.tasks_open.set(count, vendor)
+    backlog = standing.deliveries
+    metrics.deliveries_waiting.set(backlog.waiting)
+    metrics.deliveries_overdue.set(_since(backlog.next_due, now))
+    metrics.deliveries_in_hand.set(backlog.in_hand)
+    metrics.deliveries_oldest.set(_since(backlog.oldest_in_hand, now))
+
+
+def _since(at: int | None, now: int) -> float:
+    return 0.0 if at is None else max(now - at, 0) / 1000
