@@ -12,6 +12,8 @@ import pytest
 from moto.backends import get_backend
 from moto.server import ThreadedMotoServer
 
+from tests.ports import free_port
+
 ACCOUNT = "123456789012"  # moto's own
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
 # Made up, and taken by moto as all are.
@@ -27,7 +29,7 @@ class S3:
     """The server; `url` names a prefix in its bucket, `environment` is what reaches it."""
 
     bucket: str
-    port: int = 0
+    port: int = field(default_factory=free_port)
     _server: ThreadedMotoServer | None = field(default=None, repr=False)
 
     @property
@@ -45,7 +47,6 @@ class S3:
     def start(self) -> None:
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=self.port, verbose=False)
         self._server.start()
-        self.port = self._server.get_host_and_port()[1]
 
     def stop(self) -> None:
         if self._server is not None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -27,14 +26,12 @@ from service.store.files import OWNER
 from tests import stores
 from tests.crash.launcher import Order
 from tests.harness import API_KEY, PATIENCE, TERMINAL, Client, Receiver, receiver
+from tests.ports import free_port
 
 ENLARGE, CUTOUT = "vanceai/enlarge3", "picwish/self-face-cutout"
 ONCE = {"Idempotency-Key": "once"}
 READY = "Wirephoto is ready"
 SILENT = WebhookPlan(never=True)
-# Below the range from which the system takes the ports of outgoing connections: one of those could otherwise sit on
-# the port of a service that is dead just now, or even reach itself there.
-_PORTS = range(20_000, 32_000)
 
 
 @dataclass
@@ -251,16 +248,6 @@ class Scene:
         """The pictures on our disk, half ones too."""
         assets = self.data_dir / "assets"
         return [path for path in assets.rglob("*") if path.is_file() and path.name not in {"lock", OWNER}]
-
-
-def free_port() -> int:
-    for port in random.SystemRandom().sample(_PORTS, 50):
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        return port
-    raise RuntimeError("no free port")
 
 
 @asynccontextmanager

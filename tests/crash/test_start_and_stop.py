@@ -8,8 +8,9 @@ from aiohttp import web
 
 from handlers.sandbox.faults import HANG_AFTER_WORK
 from service.security.vault import key_file
-from tests.crash.scene import CUTOUT, ENLARGE, Launch, free_port, scene
+from tests.crash.scene import CUTOUT, ENLARGE, Launch, scene
 from tests.harness import PATIENCE
+from tests.ports import free_port
 
 pytestmark = pytest.mark.anyio
 
