@@ -136,7 +136,8 @@ class Job(TypedDict):
     progress: Annotated[int | None, Field(ge=0, le=100)]
     vendor_task_id: str | None
     submissions: Count
-    retry_of: Annotated[JobId | None, Field(description="The job that this one is another try of.")]
+    # Not in events that were written before there were retries: the log keeps them as they were signed.
+    retry_of: NotRequired[Annotated[JobId | None, Field(description="The job that this one is another try of.")]]
     created_at: Time
     submitted_at: Time | None
     finished_at: Time | None
@@ -156,6 +157,7 @@ class Step(TypedDict):
 
     at: Time
     step: Literal["accepted", "staged", "submitted", "callback", "fetched", "event", "delivery"]
+    retry_of: NotRequired[JobId]
     submission: NotRequired[int]
     vendor_task_id: NotRequired[str | None]
     via: NotRequired[Via]
