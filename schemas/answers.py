@@ -11,40 +11,32 @@ from typing import (
     NotRequired,  # pydantic reads no other TypedDict before Python 3.12
 )
 
-from pydantic import Field, JsonValue, WithJsonSchema
+from pydantic import Field, JsonValue
 from typing_extensions import TypedDict
 
 from schemas.callback import Via
 from schemas.delivery import DeliveryState, Outcome
 from schemas.endpoint import EndpointState
 from schemas.event import EventType
+from schemas.forms import (
+    ApiKey,
+    AssetId,
+    AttemptId,
+    Count,
+    Decimal,
+    DeliveryId,
+    EndpointId,
+    EventId,
+    JobId,
+    KeyId,
+    ProjectId,
+    Secret,
+    Sha256,
+    Time,
+    Url,
+    string,
+)
 from schemas.job import Charged, JobError, JobState
-
-
-def _string(**schema: Any) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", **schema})
-
-
-def _id(prefix: str) -> WithJsonSchema:
-    # The prefix is promised; what follows is opaque.
-    return _string(pattern=f"^{prefix}_", examples=[f"{prefix}_01m7y9dz7k7yx6crsbkvdbxvge"])
-
-
-Time = Annotated[str, _string(format="date-time", examples=["2026-08-01T12:30:00.250Z"])]
-Url = Annotated[str, _string(format="uri")]
-Sha256 = Annotated[str, _string(pattern="^[0-9a-f]{64}$")]
-Decimal = Annotated[str, _string(pattern=r"^-?\d+(\.\d+)?$", examples=["1.000"])]
-Secret = Annotated[str, _string(pattern="^whsec_", description="Base64 after its prefix: a Standard Webhooks secret.")]
-ApiKey = Annotated[str, _string(pattern="^wp_", description="Shown this once: only a hash of it is kept.")]
-Count = Annotated[int, Field(ge=0)]
-JobId = Annotated[str, _id("job")]
-AssetId = Annotated[str, _id("ast")]
-EventId = Annotated[str, _id("evt")]
-EndpointId = Annotated[str, _id("ep")]
-DeliveryId = Annotated[str, _id("dlv")]
-AttemptId = Annotated[str, _id("att")]
-ProjectId = Annotated[str, _id("prj")]
-KeyId = Annotated[str, _id("key")]
 
 # --- what is wrong ---------------------------------------------------------------------------------------------------
 
@@ -57,7 +49,7 @@ class FaultyField(TypedDict):
 class Problem(TypedDict):
     """What is wrong, as RFC 9457 says it; all faulty fields at once."""
 
-    type: Annotated[str, _string(pattern="^urn:wirephoto:problem:", description="A stable name, for programs.")]
+    type: Annotated[str, string(pattern="^urn:wirephoto:problem:", description="A stable name, for programs.")]
     title: str
     status: Annotated[int, Field(ge=400, le=599)]
     detail: Annotated[str, Field(description="A sentence, for people.")]
@@ -136,7 +128,8 @@ class Job(TypedDict):
     progress: Annotated[int | None, Field(ge=0, le=100)]
     vendor_task_id: str | None
     submissions: Count
-    retry_of: Annotated[JobId | None, Field(description="The job that this one is another try of.")]
+    # Not in events that were written before there were retries: the log keeps them as they were signed.
+    retry_of: NotRequired[Annotated[JobId | None, Field(description="The job that this one is another try of.")]]
     created_at: Time
     submitted_at: Time | None
     finished_at: Time | None
@@ -156,6 +149,7 @@ class Step(TypedDict):
 
     at: Time
     step: Literal["accepted", "staged", "submitted", "callback", "fetched", "event", "delivery"]
+    retry_of: NotRequired[JobId]
     submission: NotRequired[int]
     vendor_task_id: NotRequired[str | None]
     via: NotRequired[Via]
@@ -266,38 +260,6 @@ class VendorStatus(TypedDict):
     credits: Annotated[Decimal | None, Field(description="What is left, where the vendor says so.")]
 
 
-class Window(TypedDict):
-    """One rate window of an account; what is used of it is shown to the first project alone."""
-
-    scope: str
-    requests: int
-    seconds: float
-    used: Count | None
-    left: Count | None
-    free_at: Annotated[Time | None, Field(description="When the next request may go, where none may now.")]
-
-
-class VendorHealth(TypedDict):
-    healthy: Annotated[bool | None, Field(description="Null where nothing has told yet.")]
-    reason: str | None
-    since: Time | None
-
-
-class Vendor(VendorHealth):
-    """How a vendor is doing, and what is under way there."""
-
-    id: Annotated[str, Field(description="The vendor's name.", examples=["vanceai"])]
-    object: Literal["vendor"]
-    configured: bool
-    announces: Annotated[str, _string(enum=["webhook", "poll"], description="How we hear of the end of its work.")]
-    windows: list[Window]
-    max_concurrent: int | None
-    in_flight: Annotated[Count, Field(description="Tasks at the vendor now.")]
-    next_poll_at: Time | None
-    queued: Count
-    jobs: Annotated[dict[str, int], Field(description="Jobs that have not ended, by their state.")]
-
-
 class Event(TypedDict):
     """An immutable fact. `data` is the object concerned, as it was then."""
 
@@ -325,7 +287,7 @@ class EventKind(TypedDict):
     sample: Event
 
 
-# --- tenants and the catalogue ---------------------------------------------------------------------------------------
+# --- tenants and health ---------------------------------------------------------------------------------------
 
 
 class Project(TypedDict):
@@ -342,52 +304,13 @@ class NewProject(Project):
 class Key(TypedDict):
     id: KeyId
     object: Literal["key"]
-    role: Annotated[str, _string(enum=["admin", "write", "read"])]
+    role: Annotated[str, string(enum=["admin", "write", "read"])]
     name: str
     created_at: Time
 
 
 class NewKey(Key):
     api_key: ApiKey
-
-
-class InputLimits(TypedDict, total=False):
-    """What the vendor's document states; an absent one is not stated there."""
-
-    max_bytes: int
-    max_pixels: int
-    max_side: int
-    min_side: int
-
-
-class OperationInput(TypedDict):
-    name: str
-    required: bool
-    content_types: list[str]
-    takes_link: Annotated[bool, Field(description="Whether `pass` hands a link on unseen.")]
-    limits: InputLimits
-
-
-class OperationOutput(TypedDict):
-    name: str
-    description: str
-
-
-class Operation(TypedDict):
-    """Something a vendor can do."""
-
-    id: Annotated[str, Field(examples=["vanceai/enlarge3"])]
-    object: Literal["operation"]
-    vendor: str
-    name: str
-    title: str
-    inputs: list[OperationInput]
-    params: Annotated[dict[str, Any], Field(description="JSON Schema of `params`.")]
-    outputs: list[OperationOutput]
-    credits: Annotated[Decimal | None, Field(description="The documented price.")]
-    deprecated: bool
-    source: Annotated[str, Field(description="The document that this comes from.")]
-    configured: Annotated[bool, Field(description="Whether this installation has an account at the vendor.")]
 
 
 class Health(TypedDict):

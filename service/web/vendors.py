@@ -11,7 +11,7 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
-from schemas import answers
+from schemas import offers
 from schemas.job import TERMINAL, JobState
 from service.pacing.windows import WindowState
 from service.pipeline.shown import when
@@ -47,7 +47,7 @@ async def _under_way(project: int | None, reader: Reader) -> _UnderWay:
     return _UnderWay(await jobs.under_way(reader, project), await submissions.at_vendors(reader, project))
 
 
-def _vendor(site: Site, name: str, counted: _UnderWay, *, operator: bool) -> answers.Vendor:
+def _vendor(site: Site, name: str, counted: _UnderWay, *, operator: bool) -> offers.Vendor:
     contracted = site.vendors.get(name)
     by_state = {entry.state: entry.count for entry in counted.jobs if entry.vendor == name}
     tasks = counted.tasks.get(name, _NONE)
@@ -66,7 +66,7 @@ def _vendor(site: Site, name: str, counted: _UnderWay, *, operator: bool) -> ans
     }
 
 
-def _health(site: Site, contracted: Contracted | None) -> answers.VendorHealth:
+def _health(site: Site, contracted: Contracted | None) -> offers.VendorHealth:
     """`healthy` is null where nothing has told yet: right after a start, and without credentials."""
     if contracted is None:
         return {"healthy": None, "reason": "not configured: its credentials are not set", "since": None}
@@ -81,7 +81,7 @@ def _health(site: Site, contracted: Contracted | None) -> answers.VendorHealth:
     }
 
 
-def _window(state: WindowState, *, operator: bool) -> answers.Window:
+def _window(state: WindowState, *, operator: bool) -> offers.Window:
     return {
         "scope": state.window.scope,
         "requests": state.window.requests,

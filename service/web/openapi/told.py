@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from schemas import answers
+from schemas import answers, offers
 from schemas.event import EventType
 
 
@@ -86,9 +86,9 @@ TOLD: Mapping[str, Told] = {
     "POST /v1/assets": Told(answers.Asset, headers=_MADE),
     "GET /v1/assets/{id}": Told(answers.Asset),
     "GET /v1/assets/{id}/content": _CONTENT,
-    "GET /v1/operations": Told(ListOf(answers.Operation)),
-    "GET /v1/operations/{vendor}/{name}": Told(answers.Operation),
-    "GET /v1/vendors": Told(ListOf(answers.Vendor)),
+    "GET /v1/operations": Told(ListOf(offers.Operation)),
+    "GET /v1/operations/{vendor}/{name}": Told(offers.Operation),
+    "GET /v1/vendors": Told(ListOf(offers.Vendor)),
     "GET /v1/events": Told(ListOf(answers.Event), problems=(410, 429), headers={429: ("Retry-After",)}),
     "GET /v1/events/{id}": Told(answers.EventWithLedger),
     "GET /v1/event-types": Told(ListOf(answers.EventKind)),

@@ -1,0 +1,79 @@
+"""What vendors can do and how they do, as answers tell it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from typing_extensions import TypedDict  # pydantic reads no other TypedDict before Python 3.12
+
+from schemas.forms import Count, Decimal, Time, string
+
+
+class InputLimits(TypedDict, total=False):
+    """What the vendor's document states; an absent one is not stated there."""
+
+    max_bytes: int
+    max_pixels: int
+    max_side: int
+    min_side: int
+
+
+class OperationInput(TypedDict):
+    name: str
+    required: bool
+    content_types: list[str]
+    takes_link: Annotated[bool, Field(description="Whether `pass` hands a link on unseen.")]
+    limits: InputLimits
+
+
+class OperationOutput(TypedDict):
+    name: str
+    description: str
+
+
+class Operation(TypedDict):
+    """Something a vendor can do."""
+
+    id: Annotated[str, Field(examples=["vanceai/enlarge3"])]
+    object: Literal["operation"]
+    vendor: str
+    name: str
+    title: str
+    inputs: list[OperationInput]
+    params: Annotated[dict[str, Any], Field(description="JSON Schema of `params`.")]
+    outputs: list[OperationOutput]
+    credits: Annotated[Decimal | None, Field(description="The documented price.")]
+    deprecated: bool
+    source: Annotated[str, Field(description="The document that this comes from.")]
+    configured: Annotated[bool, Field(description="Whether this installation has an account at the vendor.")]
+
+
+class Window(TypedDict):
+    """One rate window of an account; what is used of it is shown to the first project alone."""
+
+    scope: str
+    requests: int
+    seconds: float
+    used: Count | None
+    left: Count | None
+    free_at: Annotated[Time | None, Field(description="When the next request may go, where none may now.")]
+
+
+class VendorHealth(TypedDict):
+    healthy: Annotated[bool | None, Field(description="Null where nothing has told yet.")]
+    reason: str | None
+    since: Time | None
+
+
+class Vendor(VendorHealth):
+    """How a vendor is doing, and what is under way there."""
+
+    id: Annotated[str, Field(description="The vendor's name.", examples=["vanceai"])]
+    object: Literal["vendor"]
+    configured: bool
+    announces: Annotated[str, string(enum=["webhook", "poll"], description="How we hear of the end of its work.")]
+    windows: list[Window]
+    max_concurrent: int | None
+    in_flight: Annotated[Count, Field(description="Tasks at the vendor now.")]
+    next_poll_at: Time | None
+    queued: Count
+    jobs: Annotated[dict[str, int], Field(description="Jobs that have not ended, by their state.")]
