@@ -6,10 +6,11 @@ and its answer a few callbacks. What has a form or parts, and what is streamed, 
 
 import asyncio
 import os
+import resource
 import ssl
 import time
 import zlib
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +27,8 @@ _ALWAYS = {"user-agent": "Wirephoto", "accept": "*/*", "accept-encoding": "ident
 _WITH_LENGTH = frozenset({"POST", "PUT", "PATCH"})
 # The parser does not know what was asked: the answer to a HEAD has a length and no body.
 _NEVER_HERE = frozenset({"HEAD", "CONNECT"})
+
+MOST_RESTING = 4096
 
 _Pool = tuple[str, bool]
 
@@ -54,6 +57,9 @@ class FastHttp(Http):
         self._dialer = Dialer(self._resolver, judge)
         # One per origin and policy; the last that was used is the first to be used again.
         self._idle: defaultdict[_Pool, list[Connection]] = defaultdict(list)
+        # All of them, by when they came to rest. With many receivers they would be all the files we may open.
+        self._resting: OrderedDict[Connection, _Pool] = OrderedDict()
+        self._most_resting = max(16, min(MOST_RESTING, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 5))
         self._open: set[Connection] = set()
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -127,6 +133,7 @@ class FastHttp(Http):
         latest = time.monotonic() - KEEPALIVE
         while idle:
             connection = idle.pop()
+            del self._resting[connection]
             if connection.idle_since > latest and connection.alive():
                 return connection
             self._drop(connection)
@@ -137,7 +144,11 @@ class FastHttp(Http):
             self._drop(connection)
             return
         connection.idle_since = time.monotonic()
-        self._idle[target.origin, target.trusted].append(connection)
+        pool = target.origin, target.trusted
+        self._idle[pool].append(connection)
+        self._resting[connection] = pool
+        if len(self._resting) > self._most_resting:
+            self._close_the_oldest()
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(KEEPALIVE, self._close_the_idle)
 
@@ -148,15 +159,18 @@ class FastHttp(Http):
     def _close_the_idle(self) -> None:
         self._sweep = None
         latest = time.monotonic() - KEEPALIVE
-        for pool, idle in list(self._idle.items()):
-            for connection in idle:
-                if connection.idle_since <= latest:
-                    self._drop(connection)
-            idle[:] = [connection for connection in idle if connection.idle_since > latest]
-            if not idle:
-                del self._idle[pool]
-        if self._idle:
+        while self._resting and next(iter(self._resting)).idle_since <= latest:
+            self._close_the_oldest()
+        if self._resting:
             self._sweep = asyncio.get_running_loop().call_later(KEEPALIVE, self._close_the_idle)
+
+    def _close_the_oldest(self) -> None:
+        connection, pool = self._resting.popitem(last=False)
+        # The first to come to rest in its pool too.
+        del self._idle[pool][0]
+        if not self._idle[pool]:
+            del self._idle[pool]
+        self._drop(connection)
 
     async def _connect(self, target: Target, connect: float, end: float) -> Connection:
         """A fresh connection; nothing has been sent on it. Raises TransportError."""

@@ -11,12 +11,23 @@ import click
 from service.commands.codes import Code, example
 
 SANDBOX_DATA_DIR = Path("wirephoto-sandbox-data")
+MOST_FILES = 65_536
 
 
 def refuse(message: str) -> None:
     """One clear message on standard error; 2 tells a supervisor that trying again without a change is no use."""
     click.echo(f"Error: {message}", err=True)
     sys.exit(Code.USAGE)
+
+
+def _open_many_files() -> None:
+    """Each receiver is a socket; the usual soft limit of 1,024 is a matter of history."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -55,6 +66,7 @@ def serve(config: Path | None, host: str | None, port: int | None, data_dir: Pat
     from service.store.database import Locked, StoreUnavailable
     from service.store.migrate import MigrationError
 
+    _open_many_files()
     try:
         with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
             runner.run(run(settings, sandbox=sandbox))

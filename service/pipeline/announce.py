@@ -21,10 +21,13 @@ async def job_event(tx: Tx, core: Core, job: Job, event_type: EventType, now: in
 
 
 async def fail_job(
-    tx: Tx, core: Core, job: int, failure: Failure, charged: Charged | None, now: int
+    tx: Tx, core: Core, job: int, failure: Failure, charged: Charged | None, now: int, *, held: bool = False
 ) -> Announced | None:
-    """End a job as failed; None where it had ended already. `charged` None: as it stands in the row."""
-    failed = await jobs.fail(tx, job, failure, charged, now)
+    """End a job as failed; None where it had ended already. `charged` None: as it stands in the row.
+
+    `held`: it is in this node's hands, and where it no longer is, another's word counts.
+    """
+    failed = await jobs.fail(tx, job, failure, charged, now, core.node if held else None)
     if failed is None:
         return None
     await submissions.close_all(tx, job)

@@ -208,7 +208,8 @@ class Deliver:
             try:
                 endpoint = await self._core.db.read(endpoints.by_row, lane.row)
                 if endpoint is None or endpoint.state is not EndpointState.ENABLED:
-                    await self._core.db.write(_put_away, lane.row, self._core.clock.now())
+                    if not await self._core.db.write(_put_away, lane.row, self._core.clock.now()):
+                        continue
                 else:
                     target = target_of(endpoint, self._core.vault)
                 if changes == lane.changes:
@@ -336,10 +337,16 @@ def target_of(endpoint: Endpoint, vault: Vault) -> Target:
     return Target(endpoint.id, endpoint.kind, endpoint.url, vault.open(endpoint.id, endpoint.sealed_secret), headers)
 
 
-async def _put_away(tx: Tx, endpoint: int, now: int) -> None:
-    """By what the endpoint is now: what was held after it has been enabled again would be held for ever."""
+async def _put_away(tx: Tx, endpoint: int, now: int) -> bool:
+    """By what the endpoint is now: what was held after it has been enabled again would be held for ever.
+
+    False where it takes deliveries after all.
+    """
     current = await endpoints.locked(tx, endpoint)
     if current is None:
         await deliveries.discard(tx, endpoint, now)
     elif current.state is not EndpointState.ENABLED:
         await deliveries.hold(tx, endpoint, now)
+    else:
+        return False
+    return True

@@ -27,6 +27,8 @@ log = structlog.get_logger()
 # A vendor that hands out broken pictures is asked this often; one that can't be reached until its link dies.
 MOST_BROKEN = 5
 PATIENCE_MS = 24 * retry.HOUR
+# Well before a file that no row names is taken for a stray.
+LOOK_AGAIN_MS = retry.HOUR // 2
 
 
 class Fetch:
@@ -51,7 +53,11 @@ class Fetch:
 
     async def _keep(self, result: Result, contracted: Contracted) -> None:
         file, image = await self._download(result, contracted)
-        await self._core.insist(results.keep, result.row, file, image, self._core.clock.now())
+        began = self._core.clock.now()
+        await self._core.insist(results.keep, result.row, file, image, began)
+        if self._core.clock.now() - began >= LOOK_AGAIN_MS and not await self._core.files.exists(file):
+            # Nobody knew whose the bytes were while the store was away, so they were swept as strays.
+            raise VendorError("the picture was lost while the store was away", ErrorClass.VENDOR, "swept")
 
     async def _download(self, result: Result, contracted: Contracted) -> tuple[StoredFile, ImageInfo]:
         """Raises VendorError; `permanent` where these bytes will never be had."""
@@ -86,7 +92,7 @@ class Fetch:
             # What is charged at the download may not have been; what was charged before stays so.
             charged = Charged.UNKNOWN if contracted.vendor.charges_at_download else None
             failure = Failure(ErrorClass.VENDOR, "result_unavailable", f"{error.code}: {error.message}", retryable=True)
-            await self._core.commit(announce.fail_job, self._core, job.row, failure, charged, now)
+            await self._core.commit(announce.fail_job, self._core, job.row, failure, charged, now, held=True)
             log.warning("job.failed", job=job.id, code="result_unavailable", cause=error.code)
             return
         await self._core.db.write(_later, job, self._core.node, now + wait)

@@ -110,6 +110,8 @@ class Poll:
 
 async def _give_up(tx: Tx, core: Core, submission: Submission, failure: Failure, now: int) -> Announced | None:
     job = await jobs.locked(tx, submission.job)
+    if not await submissions.is_held(tx, submission.row, core.node):
+        return None
     siblings = await submissions.of_job(tx, submission.job)
     others_run = any(other.state == "running" and other.row != submission.row for other in siblings)
     if job.state not in (JobState.SUBMITTING, JobState.RUNNING) or others_run:

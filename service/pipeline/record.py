@@ -13,7 +13,7 @@ from schemas.delivery import Attempt, DeliveryState, Outcome, Owed
 from schemas.event import EventType
 from service.pipeline import retry, shown
 from service.pipeline.core import Announced, Core
-from service.store import deliveries, endpoints, events
+from service.store import deliveries, endpoints, events, projects
 from service.store.database import Tx
 
 # Outcomes in one unit: it keeps others from the database for a few milliseconds at most.
@@ -91,6 +91,7 @@ class Recorder:
 
 async def write_down(tx: Tx, core: Core, tried: Sequence[Tried], now: int) -> list[Announced]:
     """The attempts, what becomes of their deliveries, and what others are told of it: one unit."""
+    await _take_locks(tx, tried)
     # What another node has taken over is left out: its own attempt is the one that counts.
     ours = await _settled(tx, core, tried, now)
     if ours:
@@ -99,10 +100,25 @@ async def write_down(tx: Tx, core: Core, tried: Sequence[Tried], now: int) -> li
     for entry in ours:
         if entry.attempt.outcome is Outcome.GONE:
             announced += await _disable(tx, core, entry.owed.endpoint, "gone", now)
-        # Of its own exhaustion an event about exhaustion says nothing: that would never end.
-        if entry.verdict.state is DeliveryState.EXHAUSTED and entry.event_type != EventType.DELIVERY_EXHAUSTED:
+        if _is_exhausted(entry):
             announced.append(await _exhausted(tx, core, entry.owed, now))
     return announced
+
+
+async def _take_locks(tx: Tx, tried: Sequence[Tried]) -> None:
+    """Projects first and then deliveries, each in their order: so does whoever changes an endpoint and what it is owed.
+
+    Without the project's, an event that is being written just now could be owed to an endpoint that is being disabled.
+    """
+    telling = [entry for entry in tried if entry.attempt.outcome is Outcome.GONE or _is_exhausted(entry)]
+    for project in sorted({(await deliveries.by_row(tx, entry.owed.delivery)).project for entry in telling}):
+        await projects.lock(tx, project)
+    await deliveries.lock(tx, sorted({entry.owed.delivery for entry in tried}))
+
+
+def _is_exhausted(entry: Tried) -> bool:
+    # Of its own exhaustion an event about exhaustion says nothing: that would never end.
+    return entry.verdict.state is DeliveryState.EXHAUSTED and entry.event_type != EventType.DELIVERY_EXHAUSTED
 
 
 async def _settled(tx: Tx, core: Core, tried: Sequence[Tried], now: int) -> list[Tried]:

@@ -116,7 +116,7 @@ class Stage:
             return
         message = "; ".join(f"{error.field}: {error.message}" for error in refused)
         failure = Failure(ErrorClass.INPUT, refused[0].code, message, retryable=refused[0].again)
-        await self._core.commit(announce.fail_job, self._core, job.row, failure, None, now)
+        await self._core.commit(announce.fail_job, self._core, job.row, failure, None, now, held=True)
         log.info("job.failed", job=job.id, error_class=failure.error_class, code=failure.code)
 
 

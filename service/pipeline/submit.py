@@ -148,7 +148,7 @@ class Submit:
     async def _not_prepared(self, job: Job, error: VendorError) -> None:
         now = self._core.clock.now()
         if _is_final(error, job.tries):
-            await self._core.commit(announce.fail_job, self._core, job.row, error.as_failure(), None, now)
+            await self._core.commit(announce.fail_job, self._core, job.row, error.as_failure(), None, now, held=True)
             log.info("job.failed", job=job.id, error_class=error.error_class, code=error.code)
             return
         due_at = now + _wait(error, job.tries)

@@ -1,6 +1,6 @@
 """Deliveries and their attempts: what is owed to whom, and every try of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from schemas import ids
@@ -95,15 +95,26 @@ async def next_due(reader: Reader) -> int | None:
     return None if row is None else row["due_at"]
 
 
+async def lock(tx: Tx, rows: Sequence[int]) -> None:
+    """Nobody else changes these before the unit's end. `rows` in ascending order, as all take them."""
+    for places in _places(rows):
+        await tx.all(_SQL["lock"], places)
+
+
 async def delivered(tx: Tx, rows: Sequence[int], node: int, attempts: int, now: int) -> set[int]:
     """Settle many that were delivered at the same number of attempts. Which of them were this node's."""
     ours: set[int] = set()
-    for start in range(0, len(rows), _AT_ONCE):
-        some = rows[start : start + _AT_ONCE]
-        places = zip(_PLACES, (*some, *_NO_ROWS[len(some) :]), strict=True)
-        values = {"node": node, "attempts": attempts, "now": now, **dict(places)}
+    for places in _places(rows):
+        values = {"node": node, "attempts": attempts, "now": now, **places}
         ours.update(row["id"] for row in await tx.all(_SQL["delivered"], values))
     return ours
+
+
+def _places(rows: Sequence[int]) -> Iterator[dict[str, int]]:
+    """Rows for the places of a statement that takes so many at once."""
+    for start in range(0, len(rows), _AT_ONCE):
+        some = rows[start : start + _AT_ONCE]
+        yield dict(zip(_PLACES, (*some, *_NO_ROWS[len(some) :]), strict=True))
 
 
 async def settle(tx: Tx, delivery: int, node: int, state: DeliveryState, attempts: int, now: int) -> bool:

@@ -24,6 +24,13 @@ UPDATE deliveries SET state = :state, attempts = :attempts, retry_at = NULL, due
     finished_at = CASE WHEN CAST(:state AS TEXT) <> 'held' THEN CAST(:now AS BIGINT) END
 WHERE id = :delivery AND node = :node AND state IN ('pending', 'held');
 
+-- SQLite's one writer has them anyway.
+-- name: lock
+SELECT id FROM deliveries WHERE id IN (
+    :row_0, :row_1, :row_2, :row_3, :row_4, :row_5, :row_6, :row_7,
+    :row_8, :row_9, :row_10, :row_11, :row_12, :row_13, :row_14, :row_15
+) ORDER BY id /*postgres FOR NO KEY UPDATE */;
+
 -- The common case of settle, for many at once.
 -- name: delivered
 UPDATE deliveries SET state = 'delivered', attempts = :attempts, retry_at = NULL, due_at = NULL, node = NULL,

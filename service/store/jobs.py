@@ -327,8 +327,11 @@ async def succeed(tx: Tx, job: int, node: int, now: int) -> Job | None:
     return _maybe(await tx.one(_SQL["succeed"], {"job": job, "node": node, "now": now}))
 
 
-async def fail(tx: Tx, job: int, failure: Failure, charged: Charged | None, now: int) -> Job | None:
-    values = {"job": job, "error": json.dumps(failure.as_json()), "charged": charged, "now": now}
+async def fail(
+    tx: Tx, job: int, failure: Failure, charged: Charged | None, now: int, node: int | None = None
+) -> Job | None:
+    """`node`: only where the job is still in its hands."""
+    values = {"job": job, "error": json.dumps(failure.as_json()), "charged": charged, "now": now, "node": node}
     return _maybe(await tx.one(_SQL["fail"], values))
 
 

@@ -184,6 +184,7 @@ UPDATE jobs SET state = 'failed', step = NULL, due_at = NULL, node = NULL, finis
         WHEN :charged = 'no' AND possible_duplicate_at IS NOT NULL THEN 'unknown' ELSE COALESCE(:charged, charged)
     END
 WHERE id = :job AND state NOT IN ('succeeded', 'failed', 'canceled')
+  AND (CAST(:node AS BIGINT) IS NULL OR node = :node)
 RETURNING *;
 
 -- name: cancel

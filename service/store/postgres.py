@@ -24,7 +24,6 @@ from asyncpg.pool import PoolConnectionProxy
 
 from service.store.database import (
     Committed,
-    Locked,
     NotAStore,
     Query,
     Reader,
@@ -34,6 +33,7 @@ from service.store.database import (
     Values,
     unheard,
 )
+from service.store.postgres_guard import CONNECT_SECONDS, OUTSIDE, PAUSE_SECONDS, Guard, told
 from service.store.postgres_sql import compiled
 
 P = ParamSpec("P")
@@ -44,30 +44,14 @@ log = structlog.get_logger()
 CONNECTIONS = 16
 # Long lists must not keep the heart from beating.
 READERS = 8
-CONNECT_SECONDS = 10.0
 # No statement of ours takes a second; a server that was cut off from the network answers never.
 STATEMENT_SECONDS = 30.0
-# A server that is just starting is waited for; a service that has just died loses its session in eight seconds at most.
-SERVER_PATIENCE_SECONDS = 30.0
-LOCKED_PATIENCE_SECONDS = 10.0
-PAUSE_SECONDS = 0.5
+# An index on a large table, or a long look beside the service, takes as long as it takes.
+PATIENT_SECONDS = 24 * 3600.0
 MOST_RUNS = 10
 # An answer is a promise: a server that is set otherwise may lose the last commits at a power cut.
 _SETTINGS = {"synchronous_commit": "on", "application_name": "wirephoto"}
 DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
-# Ours among the advisory locks of a database: "wirephot" in ASCII.
-LOCK = 0x7769726570686F74
-
-# The server's or the network's fault, not the unit's: the same unit may go through later.
-_OUTSIDE = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what the driver says when its connection breaks off between two messages
-    OSError,
-    TimeoutError,
-)
 # A unit that another one has crossed. One that inserted the same key is met as a row when the unit runs again.
 _CROSSED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.UniqueViolationError)
 
@@ -93,7 +77,9 @@ class _Tx:
 
     async def run(self, sql: str, values: Values) -> int:
         it = compiled(sql)
-        status = await self._connection.execute(it.text, *it.arguments(values))
+        # What has no parameters changes the schema.
+        patience = None if it.names else PATIENT_SECONDS
+        status = await self._connection.execute(it.text, *it.arguments(values), timeout=patience)
         # "UPDATE 3", "INSERT 0 1"; statements that change no rows name none.
         count = status.rpartition(" ")[2]
         return int(count) if count.isdigit() else 0
@@ -121,9 +107,7 @@ class Postgres:
         self._url = url
         self.committed: Committed = unheard
         self._pool: asyncpg.Pool[Any] | None = None
-        self._guard: asyncpg.Connection[Any] | None = None
-        self._guarding: asyncio.Task[None] | None = None
-        self._guard_lost = asyncio.Event()
+        self._guard = Guard(url)
         self._units: set[asyncio.Task[Any]] = set()
         self._reading = asyncio.Semaphore(READERS)
         self._closing = False
@@ -133,47 +117,32 @@ class Postgres:
 
         A server that is just starting is waited for up to 30 s, a service that is just ending up to 10 s.
         """
-        waited = 0.0
-        while True:
-            try:
-                await self._take_guard()
-                break
-            except (Locked, StoreUnavailable) as error:
-                patience = LOCKED_PATIENCE_SECONDS if isinstance(error, Locked) else SERVER_PATIENCE_SECONDS
-                if waited >= patience or _is_final(error):
-                    raise
-                if waited == 0.0:
-                    log.warning("store.waiting", error=str(error))
-            await asyncio.sleep(PAUSE_SECONDS)
-            waited += PAUSE_SECONDS
-        self._pool = await asyncpg.create_pool(
-            self._url,
-            min_size=1,
-            max_size=CONNECTIONS,
-            timeout=CONNECT_SECONDS,
-            command_timeout=STATEMENT_SECONDS,
-            statement_cache_size=512,
-            connection_class=_Connection,
-            server_settings=_SETTINGS,
-        )
-        self._guarding = asyncio.create_task(self._keep_guard())
+        await self._guard.open()
+        try:
+            self._pool = await asyncpg.create_pool(
+                self._url,
+                min_size=1,
+                max_size=CONNECTIONS,
+                timeout=CONNECT_SECONDS,
+                command_timeout=STATEMENT_SECONDS,
+                statement_cache_size=512,
+                connection_class=_Connection,
+                server_settings=_SETTINGS,
+            )
+        except (*OUTSIDE, asyncpg.PostgresError) as error:
+            raise StoreUnavailable(told(error)) from None
 
     async def close(self) -> None:
         """Finish what was handed in, then let go of the database."""
         self._closing = True
         if self._units:
             await asyncio.wait(set(self._units))
-        if self._guarding is not None:
-            self._guarding.cancel()
-            await asyncio.gather(self._guarding, return_exceptions=True)
         if self._pool is not None:
             try:
                 await asyncio.wait_for(self._pool.close(), CONNECT_SECONDS)
-            except _OUTSIDE:
+            except OUTSIDE:
                 self._pool.terminate()
-        if self._guard is not None:
-            with suppress(*_OUTSIDE):
-                await self._guard.close(timeout=CONNECT_SECONDS)
+        await self._guard.close()
 
     async def write(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._closing or self._pool is None:
@@ -218,7 +187,7 @@ class Postgres:
         raise AssertionError("the last run returns or raises")
 
     async def _run_once(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        if self._guard_lost.is_set():
+        if self._guard.lost.is_set():
             raise StoreUnavailable("the connection that holds the database for us is lost")
         async with self._connected() as connection:
             began = time.perf_counter()
@@ -227,15 +196,15 @@ class Postgres:
                 result = await unit(_Tx(connection), *args, **kwargs)
                 transaction = await connection.fetchval("SELECT pg_current_xact_id_if_assigned()")
             except BaseException as error:
-                with suppress(*_OUTSIDE):
+                with suppress(*OUTSIDE):
                     await connection.execute("ROLLBACK")
                 if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
                     # A standby that is about to become the server, or the server that has just become a standby.
-                    raise StoreUnavailable(_told(error)) from None
+                    raise StoreUnavailable(told(error)) from None
                 raise
             try:
                 await connection.execute("COMMIT")
-            except _OUTSIDE:
+            except OUTSIDE:
                 _drop(connection)
                 if transaction is None:
                     return result
@@ -249,11 +218,15 @@ class Postgres:
             try:
                 async with self._connected() as connection:
                     status = await connection.fetchval("SELECT pg_xact_status($1)", transaction)
+            except asyncpg.InvalidParameterValueError:
+                # A server that has never heard of it: one that took over from ours, and was behind.
+                return False
             except StoreUnavailable:
-                status = "unknown"
-            if status in ("committed", "aborted"):
+                status = "in progress"
+            if status != "in progress":
+                # None: so long ago that the server has forgotten it. A unit that is run again finds what it did.
                 return bool(status == "committed")
-            # "in progress": the server has not noticed yet that its client is gone.
+            # The server is away, or has not noticed yet that its client is gone.
             await asyncio.sleep(PAUSE_SECONDS)
         raise StoreUnavailable("nobody knows whether the last unit was committed")
 
@@ -265,7 +238,7 @@ class Postgres:
             connection = await self._pool.acquire(timeout=CONNECT_SECONDS)
             try:
                 yield connection
-            except _OUTSIDE as error:
+            except OUTSIDE as error:
                 if not isinstance(error, asyncpg.InsufficientResourcesError):
                     _drop(connection)
                 raise
@@ -274,67 +247,17 @@ class Postgres:
         except asyncpg.InterfaceError as error:
             if isinstance(error, ValueError):
                 raise  # arguments of ours that the server can't take
-            raise StoreUnavailable(_told(error)) from None
-        except _OUTSIDE as error:
-            raise StoreUnavailable(_told(error)) from None
+            raise StoreUnavailable(told(error)) from None
+        except OUTSIDE as error:
+            raise StoreUnavailable(told(error)) from None
 
     async def _give_back(self, connection: PoolConnectionProxy[Any]) -> None:
         assert self._pool is not None, "it came from there"
         try:
             await self._pool.release(connection, timeout=CONNECT_SECONDS)
-        except _OUTSIDE:
+        except OUTSIDE:
             # It broke meanwhile. What the unit came to is not changed by it.
             _drop(connection)
-
-    # --- one service at a time -----------------------------------------------------------------------------------
-
-    async def _take_guard(self) -> None:
-        """One session holds an advisory lock as long as we live: rate windows are counted by one service alone.
-
-        The server gives the lock away when our connection ends, however we end.
-        """
-        try:
-            guard = await asyncpg.connect(
-                self._url,
-                timeout=CONNECT_SECONDS,
-                command_timeout=STATEMENT_SECONDS,
-                # A machine that died silently is noticed in eight seconds, not in two hours.
-                server_settings={
-                    "application_name": "wirephoto guard",
-                    "tcp_keepalives_idle": "5",
-                    "tcp_keepalives_interval": "1",
-                    "tcp_keepalives_count": "3",
-                },
-            )
-        except (*_OUTSIDE, asyncpg.PostgresError) as error:
-            raise StoreUnavailable(_told(error)) from error
-        try:
-            taken = await guard.fetchval("SELECT pg_try_advisory_lock($1)", LOCK)
-        except _OUTSIDE as error:
-            guard.terminate()
-            raise StoreUnavailable(_told(error)) from None
-        if not taken:
-            await guard.close()
-            raise Locked("another Wirephoto is running on this database")
-        guard.add_termination_listener(self._guard_ended)
-        self._guard = guard
-        self._guard_lost.clear()
-
-    def _guard_ended(self, guard: object) -> None:
-        if guard is self._guard and not self._closing:
-            self._guard_lost.set()
-
-    async def _keep_guard(self) -> None:
-        while True:
-            await self._guard_lost.wait()
-            log.warning("store.guard_lost")
-            while self._guard_lost.is_set():
-                try:
-                    await self._take_guard()
-                    log.info("store.guard_taken_again")
-                except (Locked, StoreUnavailable) as error:
-                    log.debug("store.no_guard", error=str(error))
-                    await asyncio.sleep(PAUSE_SECONDS)
 
 
 def _drop(connection: PoolConnectionProxy[Any]) -> None:
@@ -365,21 +288,11 @@ async def promises(url: str) -> Mapping[str, str]:
 async def _beside(url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
     try:
         connection = await asyncpg.connect(
-            url, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS, server_settings=_SETTINGS
+            url, timeout=CONNECT_SECONDS, command_timeout=PATIENT_SECONDS, server_settings=_SETTINGS
         )
         try:
             yield connection
         finally:
             await connection.close(timeout=CONNECT_SECONDS)
-    except (*_OUTSIDE, asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
-        raise StoreUnavailable(_told(error)) from None
-
-
-def _is_final(error: Exception) -> bool:
-    """Whether waiting can't help: a wrong password, name or right."""
-    return isinstance(error.__cause__, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError)
-
-
-def _told(error: BaseException) -> str:
-    # The server's own words on a connection; asyncpg keeps the password out of them.
-    return f"the database can't be reached: {error or type(error).__name__}"
+    except (*OUTSIDE, asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
+        raise StoreUnavailable(told(error)) from None

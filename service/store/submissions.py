@@ -157,6 +157,10 @@ async def release(tx: Tx, submission: int, node: int, due_at: int, *, asked: boo
     return await tx.run(_SQL["release"], values) == 1
 
 
+async def is_held(tx: Tx, submission: int, node: int) -> bool:
+    return await tx.one(_SQL["held"], {"submission": submission, "node": node}) is not None
+
+
 async def hurry(tx: Tx, submission: int, due_at: int) -> bool:
     return await tx.run(_SQL["hurry"], {"submission": submission, "due_at": due_at}) == 1
 

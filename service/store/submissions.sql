@@ -59,6 +59,9 @@ WHERE vendor = :vendor AND vendor_task_id = :task AND id <> :submission;
 UPDATE submissions SET node = NULL, due_at = :due_at, asks = asks + :asked
 WHERE id = :submission AND node = :node AND state IN ('sending', 'running');
 
+-- name: held
+SELECT id FROM submissions WHERE id = :submission AND node = :node;
+
 -- A hint makes a waiting task due; one that is in a node's hands is looked at when that node lets go.
 -- name: hurry
 UPDATE submissions SET due_at = :due_at

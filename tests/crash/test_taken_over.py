@@ -7,7 +7,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from service.store.postgres import LOCK
+from service.store.postgres_guard import LOCK
 from tests import stores
 from tests.crash.scene import ENLARGE, Launch, scene
 from tests.harness import PATIENCE

@@ -10,7 +10,7 @@ from typing import Literal
 import asyncpg
 import pytest
 
-from service.store import postgres as postgres_store
+from service.store import postgres_guard
 from service.store.database import Locked, Reader, StoreUnavailable, Tx
 from service.store.postgres import Postgres
 from service.store.postgres_sql import compiled
@@ -123,7 +123,7 @@ async def test_a_text_that_it_cannot_hold_is_stored_with_a_sign_in_its_place(db:
 
 
 async def test_a_second_service_is_refused_and_the_first_goes_on(db: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres_store, "LOCKED_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(postgres_guard, "LOCKED_PATIENCE_SECONDS", 0)
     with pytest.raises(Locked, match="another Wirephoto"):
         async with opened(db._url):
             pass
@@ -316,7 +316,7 @@ async def test_a_service_that_lost_the_database_to_another_writes_no_more(postgr
         await first.write(put, "a")
         admin, other = await asyncpg.connect(url), await asyncpg.connect(url)
         # Another one stands in the line, and our session is ended, as a network that fails would end it.
-        taking = asyncio.create_task(other.execute(GUARD, postgres_store.LOCK))
+        taking = asyncio.create_task(other.execute(GUARD, postgres_guard.LOCK))
         async with asyncio.timeout(20):
             while not await admin.fetchval(WAITS, other.get_server_pid()):
                 pass
