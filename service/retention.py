@@ -202,7 +202,9 @@ class Retention:
     async def _step(self, unit: Callable[Concatenate[Tx, P], Awaitable[int]], *args: P.args, **kwargs: P.kwargs) -> int:
         began = self._core.clock.monotonic()
         done = await self._core.db.write(unit, *args, **kwargs)
-        await self._rest(began)
+        if done:
+            # What found nothing was one look into an index.
+            await self._rest(began)
         return done
 
     async def _rest(self, began: int) -> None:

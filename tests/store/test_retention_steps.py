@@ -138,7 +138,7 @@ async def test_an_event_owed_to_very_many_goes_in_small_steps_with_a_rest_after_
         assert left == []
         assert sum(db.changed) >= 500 * 3
         assert max(db.changed) <= MOST_ROWS
-        assert len(clock.rests) == len(db.changed), "a rest after each step"
+        assert len(clock.rests) >= len([rows for rows in db.changed if rows]), "a rest after each step"
         assert min(clock.rests) >= STEP_MS / 1000, "as long as the step"
 
 
