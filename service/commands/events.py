@@ -22,6 +22,7 @@ from service.commands.shared import Server, client_command, explain, printable
 from service.commands.watching import why
 
 EVENTS = "/v1/events"
+GONE = "urn:wirephoto:problem:events_gone"
 WAIT_SECONDS = 30
 DEFAULT_LAST = 20
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.25, 5.0  # seconds between tries to reach a service that is away
@@ -84,9 +85,21 @@ async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
             raise
 
 
-async def _page(client: Client, after: int, kind: str | None, **more: int) -> Json:
+def _warn(of_what: str) -> None:
+    click.echo(f"Warning: {of_what}.", err=True)
+
+
+async def _page(client: Client, after: int, kind: str | None, gap: Callable[[str], None] = _warn, **more: int) -> Json:
+    """`gap` is told where a reader misses events that were there once."""
     only = {} if kind is None else {"type": kind}
-    page: Json = await client.get(EVENTS, after=after, **only, **more)
+    try:
+        page: Json = await client.get(EVENTS, after=after, **only, **more)
+    except ProblemAnswer as error:
+        if error.kind != GONE:
+            raise
+        # What is no longer kept can't be had: the log goes on with the oldest that is.
+        gap(error.detail.partition(". ")[0])
+        page = await client.get(EVENTS, after=0, **only, **more)
     return page
 
 
@@ -140,7 +153,7 @@ async def before_the_last(client: Client, count: int, kind: str | None) -> int:
     """
 
     async def few(after: int) -> bool:
-        return len((await _page(client, after, kind, limit=count + 1))["data"]) <= count
+        return len((await _page(client, after, kind, lambda _: None, limit=count + 1))["data"]) <= count
 
     low, high = -1, 0  # not few after `low`, few after `high`
     while not await few(high):

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from service.client import PAGE, Client, ProblemAnswer, Unreachable
-from service.commands.events import before_the_last, following
+from service.commands.events import GONE, before_the_last, following, kept
 from tests.harness import server_of
 
 pytestmark = pytest.mark.anyio
@@ -29,6 +29,9 @@ class Log:
             faulty: web.StreamResponse = await self.faults.pop(0)(request)
             return faulty
         after, limit = int(request.query["after"]), int(request.query["limit"])
+        if 0 < after < self.first - 1:
+            gone = {"type": GONE, "detail": f"Events {after + 1} to {self.first - 1} are no longer kept. Read on."}
+            return web.json_response(gone, status=410)
         found = range(max(after + 1, self.first), self.length + 1)[:limit]
         more = bool(found) and found[-1] < self.length
         events = [{"sequence": sequence} for sequence in found]
@@ -102,6 +105,15 @@ async def test_the_newest_are_found_in_a_few_questions(length: int, first: int, 
     follow = range(max(after + 1, first), length + 1)
     assert len(follow) == min(count, length - first + 1 if length else 0)
     assert log.questions < 50
+
+
+async def test_whoever_was_away_too_long_is_told_what_is_gone_and_reads_on_with_the_oldest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with server_of(Log(12, first=8).app()) as url, Client(url, "wp_k") as client:
+        found = [event["sequence"] async for event in kept(client, 3, None)]
+    assert found == [8, 9, 10, 11, 12]
+    assert capsys.readouterr().err == "Warning: Events 4 to 7 are no longer kept.\n"
 
 
 async def test_a_list_is_read_over_its_pages_and_no_further_than_asked() -> None:
