@@ -153,11 +153,15 @@ async def before_the_last(client: Client, count: int, kind: str | None) -> int:
     """
 
     async def few(after: int) -> bool:
-        return len((await _page(client, after, kind, lambda _: None, limit=count + 1))["data"]) <= count
+        return len((await _page(client, after, kind, limit=count + 1))["data"]) <= count
 
-    low, high = -1, 0  # not few after `low`, few after `high`
-    while not await few(high):
-        low, high = high, max(1, high * 2)
+    oldest = (await _page(client, 0, kind, limit=count + 1))["data"]
+    if len(oldest) <= count:
+        return 0
+    # Not few after `low`, few after `high`; nothing is asked of what is no longer kept.
+    low, step = int(oldest[0]["sequence"]) - 1, 1
+    while not await few(high := low + step):
+        low, step = high, step * 2
     while high - low > 1:
         middle = (low + high) // 2
         if await few(middle):
