@@ -5,14 +5,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV := $(shell command -v uv 2>/dev/null)
 SLOW_ARGS ?=
+# Tests side by side; each worker has a PostgreSQL of its own.
+WORKERS ?= 2
 BENCH_ARGS ?=
 
-.PHONY: help demo test slow check lint bench lock clean
+.PHONY: help demo test test-postgres slow check lint bench lock clean
 
 help:
 	@echo "make demo    a photograph in, signed events out: service, sandboxes and a receiver on this machine"
 	@echo "make test    the whole test suite, the slow proofs left out"
-	@echo "make slow    the slow proofs: long runs with kill -9"
+	@echo "make test-postgres  the acceptance and kill tests once more, on PostgreSQL"
+	@echo "make slow    the slow proofs: long runs with kill -9, a day of jobs, a database away for 30 s"
 	@echo "make check   ruff, mypy, import-linter, then the tests"
 	@echo "make bench   speed and memory, as ratios in one run"
 	@echo "make lock    pin the dependencies anew, with hashes"
@@ -35,10 +38,13 @@ demo: $(STAMP)
 	@$(BIN)/wirephoto demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not again"
+
+test-postgres: $(STAMP)
+	$(BIN)/python -m pytest -n $(WORKERS) -m "again and not slow"
 
 slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow $(SLOW_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow $(SLOW_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

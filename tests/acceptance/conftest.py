@@ -12,7 +12,7 @@ from tests.harness import Stand, stand
 from tests.postgres import Server
 
 
-@pytest.fixture(params=["sqlite", "postgres"], autouse=True)
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.again)], autouse=True)
 def everywhere(request: pytest.FixtureRequest) -> Iterator[str]:
     """Which database the test's services have."""
     if request.param == "postgres":

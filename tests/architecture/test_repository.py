@@ -66,7 +66,7 @@ def test_sql_stands_beside_its_noun_and_nowhere_else() -> None:
         if re.search(r'"\s*(SELECT|INSERT INTO|UPDATE \w+ SET|DELETE FROM) ', path.read_text())
     }
     # The ledger of migrations, that all else stands on; what is asked of the server itself; and what copies any table.
-    assert writers == {"migrate.py", "postgres.py", "copying.py"}
+    assert writers == {"migrate.py", "postgres.py", "postgres_guard.py", "copying.py"}
 
 
 def test_nothing_names_a_machine_or_a_registry() -> None:
@@ -112,8 +112,8 @@ def test_the_readme_lists_every_operation() -> None:
 
 
 def test_the_make_targets_of_the_readme_exist() -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:`|\$ )make (\w+)", README))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:`|\$ )make ([\w-]+)", README))
     assert {"demo", "test"} <= named
     assert named <= targets
 

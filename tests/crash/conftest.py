@@ -16,7 +16,7 @@ def launch() -> Iterator[Launch]:
         yield started
 
 
-@pytest.fixture(params=["sqlite", "postgres"], autouse=True)
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.again)], autouse=True)
 def everywhere(request: pytest.FixtureRequest) -> Iterator[str]:
     """Which database the killed service has. The database itself lives on."""
     if request.param == "postgres":
