@@ -101,9 +101,9 @@ class Server:
     def sql(self, database: str, statement: str) -> str:
         return self._run("psql", "-h", self._folder, "-U", "postgres", "-d", database, "-qAtc", statement)
 
-    def dump(self, url: str) -> str:
+    def dump(self, url: str, *options: str) -> str:
         """All that is in a database, as SQL."""
-        return self._run("pg_dump", "--inserts", url)
+        return self._run("pg_dump", "--inserts", *options, url)
 
     def new_database(self, template: str = "template0") -> str:
         """The URL of a database of its own."""
