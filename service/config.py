@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from service.vendor_settings import (
     AILabToolsSettings,
+    Credential,
     PerfectCorpSettings,
     PicWishSettings,
     VanceAISettings,
@@ -31,6 +32,8 @@ from service.vendor_settings import (
 
 PREFIX = "WIREPHOTO_"
 SHORTEST_SECRET_KEY = 32
+LONGEST_DAYS = 36_500
+LONGEST_WAIT_SECONDS = 30 * 24 * 3600
 DEFAULT_FILE = Path("wirephoto.toml")
 _BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,62}")
 
@@ -43,7 +46,8 @@ def _split(value: Any) -> Any:
         if value.lstrip().startswith("["):
             return json.loads(value)
         return [part.strip() for part in value.split(",")] if value.strip() else []
-    return value
+    # One number alone is a list of one.
+    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 T = TypeVar("T")
@@ -74,12 +78,15 @@ class Settings(BaseSettings):
     allow_networks: Listed[str] = Field(default_factory=list)
     allow_source_networks: Listed[str] = Field(default_factory=list)
     ca_file: Path | None = None
-    asset_retention_days: float = Field(30, gt=0)
-    event_retention_days: float = Field(30, gt=0)
-    metrics_token: SecretStr | None = None
+    asset_retention_days: float = Field(30, gt=0, le=LONGEST_DAYS)
+    event_retention_days: float = Field(30, gt=0, le=LONGEST_DAYS)
+    metrics_token: Credential = None
     max_upload_mb: float = Field(100, gt=0, le=2048)
     source_deadline_seconds: float = Field(60, gt=0)
-    retry_schedule: Annotated[Listed[Annotated[float, Field(gt=0)]], Field(min_length=1, max_length=50)] | None = None
+    retry_schedule: (
+        Annotated[Listed[Annotated[float, Field(gt=0, le=LONGEST_WAIT_SECONDS)]], Field(min_length=1, max_length=50)]
+        | None
+    ) = None
     log_format: Literal["auto", "json", "console"] = "auto"
     # One section a vendor; SECTIONS below finds them by their type.
     vanceai: VanceAISettings = VanceAISettings()
@@ -150,6 +157,10 @@ class Settings(BaseSettings):
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("must be an http or https URL without a query")
+        if "@" in parts.netloc:
+            # It would stand in every link that we give away.
+            raise ValueError("can't hold a user name or password")
+        _ = parts.port  # out of range: a ValueError of its own
         return value.rstrip("/")
 
     @classmethod

@@ -28,7 +28,7 @@ from service.backup import ASSETS, DATABASE, FORMAT, MANIFEST, Manifest, Progres
 from service.config import Settings
 from service.opening import asset_store, database_of
 from service.pipeline.core import AssetStore
-from service.store import copying, sqlite
+from service.store import copying, jobs, sqlite
 from service.store.copying import Table
 from service.store.database import Database, Reader, Tx
 from service.store.migrate import MigrationError, migrate, migrations, newest
@@ -80,7 +80,7 @@ async def restore(settings: Settings, file: Path, now: int, told: Told) -> Resto
                 raise BadBackup("its database is not the one that its manifest tells of")
             await _bring_up_to_date(database, now)
             with sqlite.alone(database) as source:
-                await _load(db, source, of, told)
+                await _load(db, source, of, told, now)
         finally:
             await db.close()
     return Restored(manifest, _fits(settings, manifest))
@@ -95,7 +95,7 @@ async def _todays_tables() -> list[Table]:
         return await copying.tables(fresh)
 
 
-async def _load(db: Database, source: Reader, of: list[Table], told: Told) -> None:
+async def _load(db: Database, source: Reader, of: list[Table], told: Told, now: int) -> None:
     """A unit that was handed in runs to its end, whoever waits for it: one that is not wanted any more must be told."""
     total = sum((await copying.counts(source, of)).values())
     given_up = threading.Event()
@@ -105,7 +105,7 @@ async def _load(db: Database, source: Reader, of: list[Table], told: Told) -> No
             raise NotRestored("interrupted")
         told(Progress("rows", done, total))
 
-    unit = asyncio.ensure_future(db.write(load, source, of, counted, db.dialect))
+    unit = asyncio.ensure_future(db.write(load, source, of, counted, db.dialect, now))
     try:
         await asyncio.shield(unit)
     except asyncio.CancelledError:
@@ -114,10 +114,12 @@ async def _load(db: Database, source: Reader, of: list[Table], told: Told) -> No
         raise
 
 
-async def load(tx: Tx, source: Reader, of: list[Table], told: Callable[[int], None], dialect: str) -> None:
+async def load(tx: Tx, source: Reader, of: list[Table], told: Callable[[int], None], dialect: str, now: int) -> None:
     """The one unit of a restore. `source` never really waits, as a unit must not."""
     await _must_be_empty(tx, of)
     await copying.copy(source, tx, of, told, no_nul=dialect == "postgres")
+    # What is paid twice is said, here as everywhere.
+    await jobs.doubt_waiting(tx, now)
 
 
 async def _must_be_empty(reader: Reader, of: list[Table]) -> None:

@@ -61,8 +61,11 @@ async def public_url(settings: Settings, up: Answered | None) -> Finding:
     return ok(about, f"{url} reaches this service")
 
 
-async def assets(settings: Settings, installation: str | None) -> Finding:
-    """Whether 32 bytes can be kept, read and deleted, and whose pictures lie there."""
+async def assets(settings: Settings, installation: str | None, *, readable: bool) -> Finding:
+    """Whether 32 bytes can be kept, read and deleted, and whose pictures lie there.
+
+    `readable`: whether the store could be asked for our own id.
+    """
     about, where = "asset store", settings.assets_url or str(settings.assets_folder)
     mend = f"look at {PREFIX}ASSETS_URL, and at the rights there: list, read, write, delete"
     if settings.assets_folder is not None:
@@ -86,6 +89,8 @@ async def assets(settings: Settings, installation: str | None) -> Finding:
             return fault(about, f"{where}: {why}", mend)
         except (StoreUnavailable, OSError) as error:
             return fault(about, f"{where}: {getattr(error, 'strerror', None) or error}", mend)
+    if owner is not None and not readable:
+        return ok(about, f"{where} takes, gives and removes (whose pictures they are, the store could not tell)")
     if owner is not None and owner != installation:
         says = f"{where} holds another installation's pictures: what expires there is never removed"
         return fault(about, says, "give each installation its own bucket, prefix or folder")

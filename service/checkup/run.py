@@ -22,7 +22,7 @@ async def checkup(config: Path | None) -> list[Finding]:
     up = await outside.asked(settings.local_url)
     held = await store.look(settings, up=up is not None and up.wirephoto)
     assets, public, of_vendors = await asyncio.gather(
-        outside.assets(settings, held.installation),
+        outside.assets(settings, held.installation, readable=not held.has_fault),
         outside.public_url(settings, up),
         vendors.vendors(settings, up=up is not None and up.wirephoto),
     )

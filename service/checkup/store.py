@@ -23,6 +23,10 @@ class Held:
     findings: Sequence[Finding]
     installation: str | None = None
 
+    @property
+    def has_fault(self) -> bool:
+        return any(finding.level is Level.FAULT for finding in self.findings)
+
 
 @dataclass(frozen=True)
 class _Facts:

@@ -339,6 +339,11 @@ async def cancel(tx: Tx, job: int, now: int) -> Job | None:
     return _maybe(await tx.one(_SQL["cancel"], {"job": job, "now": now}))
 
 
+async def doubt_waiting(tx: Tx, now: int) -> int:
+    """Say of all that wait to be handed in that it may be for the second time; how many there are."""
+    return await tx.run(_SQL["doubt_waiting"], {"now": now})
+
+
 async def old_keys(reader: Reader, since: int, limit: int) -> Sequence[tuple[int, str, int]]:
     """Idempotency-Keys that count no longer: project, key, job."""
     rows = await reader.all(_SQL["old_keys"], {"since": since, "limit": limit})

@@ -192,6 +192,11 @@ UPDATE jobs SET state = 'canceled', step = NULL, due_at = NULL, node = NULL, fin
 WHERE id = :job AND state NOT IN ('succeeded', 'failed', 'canceled')
 RETURNING *;
 
+-- After a restore: the installation that was backed up may have handed these in meanwhile, and paid for them.
+-- name: doubt_waiting
+UPDATE jobs SET possible_duplicate_at = :now, charged = 'unknown'
+WHERE finished_at IS NULL AND state IN ('queued', 'staging') AND possible_duplicate_at IS NULL;
+
 -- name: try_later
 UPDATE jobs SET due_at = :due_at, node = NULL, faults = faults + :counted WHERE id = :job AND node = :node;
 

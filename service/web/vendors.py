@@ -55,7 +55,7 @@ def _vendor(site: Site, name: str, counted: _UnderWay, *, operator: bool) -> off
         "id": name,
         "object": "vendor",
         "configured": contracted is not None,
-        **_health(site, contracted),
+        **(_health(site, contracted) if operator else _health_alone(_health(site, contracted))),
         "announces": "webhook" if contracted and contracted.vendor.announces and site.called_back else "poll",
         "windows": [_window(state, operator=operator) for state in contracted.turns.state()] if contracted else [],
         "max_concurrent": contracted.max_concurrent if contracted else None,
@@ -79,6 +79,12 @@ def _health(site: Site, contracted: Contracted | None) -> offers.VendorHealth:
         "reason": None if trouble is None else trouble.reason,
         "since": None if trouble is None else when(trouble.since),
     }
+
+
+def _health_alone(health: offers.VendorHealth) -> offers.VendorHealth:
+    """What is wrong with an account is its operator's to know."""
+    wrong = health["healthy"] is False
+    return {"healthy": health["healthy"], "reason": "it can't be used now" if wrong else None, "since": None}
 
 
 def _window(state: WindowState, *, operator: bool) -> offers.Window:

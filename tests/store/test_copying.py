@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.store import copying, sqlite
+from schemas.job import Charged
+from service.store import copying, jobs, sqlite
 from service.store.copying import Table
 from service.store.database import Database, Reader, Row, Tx
 from service.store.migrate import migrate
@@ -118,3 +119,13 @@ async def test_a_snapshot_of_a_store_at_work_is_one_instant_of_it(file: Path, tm
 async def test_a_snapshot_that_nobody_wants_any_more_ends_soon(file: Path, tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):
         sqlite.snapshot(file, tmp_path / "copy.sqlite3", lambda: True)
+
+
+async def test_what_waits_in_a_restored_store_may_be_paid_for_twice_and_says_so(made: Rows) -> None:
+    running, _ = await made.running_job()
+    waiting = await made.job()
+    assert await made.db.write(jobs.doubt_waiting, NOW) >= 1
+    doubted = await made.db.read(jobs.by_row, waiting.row)
+    assert (doubted.possible_duplicate_at, doubted.charged) == (NOW, Charged.UNKNOWN)
+    # What the vendor has is asked for, and paid once.
+    assert (await made.db.read(jobs.by_row, running.row)).possible_duplicate_at is None

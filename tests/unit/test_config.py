@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from handlers.vendors.contract import Window
 from handlers.vendors.vanceai import PACE
-from service.config import SECTIONS, InvalidSettings, Settings, load, section
+from service.config import PREFIX, SECTIONS, InvalidSettings, Settings, load, section
 from service.vendor_settings import Unconfirmed, VendorSettings
 
 SHOWN_NEVER = "hunter2"
@@ -343,3 +343,28 @@ def test_a_secret_key_that_is_too_short_is_refused_by_name(given: Given) -> None
 )
 def test_links_without_a_public_url_are_ones_that_this_machine_can_follow(host: str, local: str) -> None:
     assert Settings(host=host).link_base == local
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RETRY_SCHEDULE", "inf"),
+        ("ASSET_RETENTION_DAYS", "inf"),
+        ("EVENT_RETENTION_DAYS", "1e9"),
+        ("METRICS_TOKEN", ""),
+        ("PUBLIC_URL", "https://user:hush@photos.example.com"),
+        ("PUBLIC_URL", "https://photos.example.com:99999"),
+    ],
+)
+def test_what_would_fail_or_leak_later_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(InvalidSettings, match=name) as refused:
+        load()
+    assert "hush" not in str(refused.value)
+
+
+def test_a_list_of_one_number_is_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}RETRY_SCHEDULE", "60")
+    assert load().schedule_ms == (60_000,)
