@@ -4,6 +4,8 @@ PostgreSQL refuses to run as root, so there it runs as `nobody`. Each test has i
 that holds today's schema.
 """
 
+from __future__ import annotations  # asyncpg's own classes are generic for the type checker alone
+
 import asyncio
 import functools
 import importlib.util
@@ -13,15 +15,18 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import psutil
 
 from service.store.migrate import migrate
 from service.store.postgres import Postgres
+from service.store.postgres_guard import LOCK
 
 VERSION = os.environ.get("WIREPHOTO_TEST_POSTGRES", "16")
 _FOLDERS = {"16": "pginstall", "18": "pginstall18"}
@@ -124,6 +129,30 @@ class Server:
         with ThreadPoolExecutor(1) as thread:  # whoever asks may be in a loop of his own
             thread.submit(asyncio.run, _migrate(self.url("wirephoto_template"))).result()
         return "wirephoto_template"
+
+
+_WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = $1"
+_END_ALL_GUARDS = """
+    SELECT pg_terminate_backend(pg_locks.pid) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+    WHERE locktype = 'advisory' AND granted AND datname = current_database()
+"""
+
+
+@asynccontextmanager
+async def taken_from_its_service(url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """As a second service does that waits at the door, and comes in when the first one's session breaks off."""
+    admin, other = await asyncpg.connect(url), await asyncpg.connect(url)
+    try:
+        taking = asyncio.create_task(other.execute("SELECT pg_advisory_lock($1)", LOCK))
+        async with asyncio.timeout(20):
+            while not await admin.fetchval(_WAITS, other.get_server_pid()):
+                pass
+            await admin.execute(_END_ALL_GUARDS)
+            await taking
+        yield other
+    finally:
+        await other.close()
+        await admin.close()
 
 
 async def _migrate(url: str) -> None:

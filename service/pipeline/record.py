@@ -113,7 +113,8 @@ async def _take_locks(tx: Tx, tried: Sequence[Tried]) -> None:
     telling = [entry for entry in tried if entry.attempt.outcome is Outcome.GONE or _is_exhausted(entry)]
     for project in sorted({(await deliveries.by_row(tx, entry.owed.delivery)).project for entry in telling}):
         await projects.lock(tx, project)
-    await deliveries.lock(tx, sorted({entry.owed.delivery for entry in tried}))
+    if len(tried) > 1:  # one alone is locked by its own change
+        await deliveries.lock(tx, sorted({entry.owed.delivery for entry in tried}))
 
 
 def _is_exhausted(entry: Tried) -> bool:

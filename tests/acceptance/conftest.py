@@ -10,6 +10,7 @@ from tests.acceptance.command_line import Service, serving
 from tests.acceptance.helpers import small
 from tests.harness import Stand, stand
 from tests.postgres import Server
+from tests.s3 import S3, s3_server
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.again)], autouse=True)
@@ -20,6 +21,21 @@ def everywhere(request: pytest.FixtureRequest) -> Iterator[str]:
         stores.use(server)
     yield request.param
     stores.use(None)
+
+
+@pytest.fixture(scope="module")
+def s3_of_module() -> Iterator[S3]:
+    with s3_server("results") as it:
+        yield it
+
+
+@pytest.fixture
+def s3(s3_of_module: S3) -> Iterator[S3]:
+    """An empty bucket, there again after a test that sent it away."""
+    s3_of_module.empty()
+    yield s3_of_module
+    s3_of_module.stop()
+    s3_of_module.start()
 
 
 @pytest.fixture

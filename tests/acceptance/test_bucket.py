@@ -21,26 +21,11 @@ from tests.acceptance.made import picture, upload
 from tests.clock import ManualClock
 from tests.fast_clock import FastClock
 from tests.harness import PATIENCE, server_of, stand
-from tests.s3 import S3, s3_server
+from tests.s3 import S3
 
 pytestmark = pytest.mark.anyio
 
 DAY = 24 * 3_600_000
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3]:
-    with s3_server("results") as it:
-        yield it
-
-
-@pytest.fixture
-def s3(server: S3) -> Iterator[S3]:
-    """An empty bucket, there again after a test that sent it away."""
-    server.empty()
-    yield server
-    server.stop()
-    server.start()
 
 
 @contextmanager

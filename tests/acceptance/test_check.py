@@ -13,7 +13,7 @@ from service.checkup.machine import space
 from tests.acceptance.checked import Checked, checked
 from tests.acceptance.command_line import ONE_DATABASE, SECRET_KEY, Service, closed_port, environment, serving, within
 from tests.acceptance.neighbours import Neighbour, neighbour, vendors
-from tests.s3 import S3, s3_server
+from tests.s3 import S3
 
 # On a server of databases: `test_check_postgres.py`.
 pytestmark = ONE_DATABASE
@@ -184,20 +184,6 @@ def test_a_key_file_that_others_may_read_or_that_is_no_key_is_found(check: Check
 
 
 # --- the asset store -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3]:
-    with s3_server("checked") as it:
-        yield it
-
-
-@pytest.fixture
-def s3(server: S3) -> Iterator[S3]:
-    server.empty()
-    yield server
-    server.stop()
-    server.start()
 
 
 def test_a_bucket_that_takes_gives_and_removes_is_fit_and_left_as_it_was(check: Checked, s3: S3) -> None:

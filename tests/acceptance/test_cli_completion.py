@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,10 +13,7 @@ import pytest
 from service.commands.codes import Code
 from tests.acceptance.command_line import ONE_DATABASE, PATIENCE, Service, closed_port, environment, within
 
-pytestmark = [
-    pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash"),
-    ONE_DATABASE,
-]
+pytestmark = ONE_DATABASE
 
 
 @pytest.fixture(scope="module")

@@ -1,25 +1,15 @@
 """A service that was cut off from its database long enough for another to take its work over must end, not go on."""
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncpg
 import pytest
 
-from service.store.postgres_guard import LOCK
 from tests import stores
 from tests.crash.scene import ENLARGE, Launch, scene
-from tests.harness import PATIENCE
-from tests.postgres import Server
+from tests.postgres import Server, taken_from_its_service
 
 pytestmark = pytest.mark.anyio
-
-WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = $1"
-END_GUARD = """
-    SELECT pg_terminate_backend(pg_locks.pid) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
-    WHERE locktype = 'advisory' AND granted AND datname = current_database()
-"""
 
 
 @pytest.fixture
@@ -39,17 +29,9 @@ async def test_a_service_whose_work_was_taken_over_ends_and_the_next_start_loses
         done = await place.submit(ENLARGE)
         await place.end_of(done)
         url = stores.url_for(data_dir)
-        admin, other = await asyncpg.connect(url), await asyncpg.connect(url)
-        # As a second service does that waits at the door, and comes in when the first one's session breaks off.
-        taking = asyncio.create_task(other.execute("SELECT pg_advisory_lock($1)", LOCK))
-        async with asyncio.timeout(PATIENCE):
-            while not await admin.fetchval(WAITS, other.get_server_pid()):
-                pass
-            await admin.execute(END_GUARD)
-            await taking
-        await other.execute("UPDATE nodes SET ended_at = beat_at")
-        await other.close()
-        await admin.close()
+        assert url is not None
+        async with taken_from_its_service(url) as other:
+            await other.execute("UPDATE nodes SET ended_at = beat_at")
         assert await first.ended() == 3
         assert "another Wirephoto has taken over" in first.lines[-1]
         await place.start()

@@ -1,6 +1,7 @@
 """Rows as the tests of the store need them, made by the store's own functions."""
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,7 @@ class Rows:
     node: int = 0
 
     async def job(self, *, staged: bool = True) -> Job:
-        return await self.db.write(_job, self.project, needs_staging=not staged)
+        return await self.db.write(add_job, self.project, needs_staging=not staged)
 
     async def held_job(self, step: jobs.Step = jobs.Step.SUBMIT) -> Job:
         """A job in this node's hands."""
@@ -82,8 +83,10 @@ async def _begin(tx: Tx) -> tuple[int, int]:
     return project.row, await nodes.add(tx, NOW)
 
 
-async def _job(tx: Tx, project: int, *, needs_staging: bool) -> Job:
-    request = JobRequest.model_validate({"operation": "vanceai/denoise"})
+async def add_job(
+    tx: Tx, project: int, metadata: Mapping[str, str] | None = None, *, needs_staging: bool = False
+) -> Job:
+    request = JobRequest.model_validate({"operation": "vanceai/denoise", "metadata": metadata or {}})
     public_id = ids.new_id("job", NOW)
     return await jobs.add(
         tx,

@@ -12,7 +12,7 @@ from service.store import jobs, submissions
 from service.store.backfill import backfill
 from service.store.database import Database, Reader, Row, Tx, Values
 from service.store.jobs import Filter
-from tests.store.rows import NOW, VENDOR, Rows, all_rows, one_row, rows, run
+from tests.store.rows import NOW, VENDOR, Rows, add_job, all_rows, one_row, rows, run
 
 pytestmark = pytest.mark.anyio
 
@@ -22,21 +22,6 @@ OLD_JOB = (
     "INSERT INTO jobs (public_id, project_id, vendor, operation, state, request, charged, created_at)"
     " VALUES (:id, :project, 'vanceai', 'vanceai/denoise', 'failed', :request, 'no', :now)"
 )
-
-
-async def add(tx: Tx, project: int, metadata: dict[str, str]) -> Job:
-    request = JobRequest.model_validate({"operation": "vanceai/denoise", "metadata": metadata})
-    public_id = ids.new_id("job", NOW)
-    return await jobs.add(
-        tx,
-        public_id=public_id,
-        project=project,
-        vendor=VENDOR,
-        request=request,
-        inputs=[],
-        needs_staging=False,
-        now=NOW,
-    )
 
 
 async def add_old(tx: Tx, project: int, metadata: dict[str, str]) -> str:
@@ -53,9 +38,9 @@ async def found(db: Database, project: int, before: int = NEWEST, limit: int = 1
 
 
 async def test_pages_of_jobs_with_some_metadata_come_newest_first(made: Rows) -> None:
-    wanted = [await made.db.write(add, made.project, {"shop": "7", "n": str(n)}) for n in range(5)]
+    wanted = [await made.db.write(add_job, made.project, {"shop": "7", "n": str(n)}) for n in range(5)]
     for n in range(5):
-        await made.db.write(add, made.project, {"shop": "8", "n": str(n)})
+        await made.db.write(add_job, made.project, {"shop": "8", "n": str(n)})
     newest = [job.id for job in wanted[::-1]]
     assert await found(made.db, made.project, shop="7") == newest
     assert await found(made.db, made.project, limit=2, shop="7") == newest[:2]
@@ -65,7 +50,7 @@ async def test_pages_of_jobs_with_some_metadata_come_newest_first(made: Rows) ->
 
 async def test_the_rarest_pair_leads_whichever_is_named_first(made: Rows) -> None:
     """A pair that is in all jobs is not looked through for one that is in one."""
-    everywhere = [await made.db.write(add, made.project, {"shop": "7", "n": str(n)}) for n in range(20)]
+    everywhere = [await made.db.write(add_job, made.project, {"shop": "7", "n": str(n)}) for n in range(20)]
 
     class Counting:
         def __init__(self, reader: Reader) -> None:
@@ -95,14 +80,14 @@ async def test_the_rarest_pair_leads_whichever_is_named_first(made: Rows) -> Non
 
 async def test_the_same_metadata_in_another_project_is_another(made: Rows) -> None:
     other = await rows(made.db)
-    own = await made.db.write(add, made.project, {"shop": "7"})
-    theirs = await made.db.write(add, other.project, {"shop": "7"})
+    own = await made.db.write(add_job, made.project, {"shop": "7"})
+    theirs = await made.db.write(add_job, other.project, {"shop": "7"})
     assert await found(made.db, made.project, shop="7") == [own.id]
     assert await found(made.db, other.project, shop="7") == [theirs.id]
 
 
 async def test_a_job_that_goes_takes_its_metadata_with_it(made: Rows) -> None:
-    job = await made.db.write(add, made.project, {"shop": "7", "a": "b"})
+    job = await made.db.write(add_job, made.project, {"shop": "7", "a": "b"})
     await made.db.write(run, "DELETE FROM jobs WHERE id = :job", {"job": job.row})
     assert await made.db.read(all_rows, "SELECT pair FROM job_metadata") == []
 
@@ -110,7 +95,7 @@ async def test_a_job_that_goes_takes_its_metadata_with_it(made: Rows) -> None:
 async def test_jobs_of_an_earlier_release_are_found_after_the_next_start(made: Rows) -> None:
     old = [await made.db.write(add_old, made.project, {"shop": "7", "n": str(n % 2)}) for n in range(8)]
     await made.db.write(add_old, made.project, {})
-    new = (await made.db.write(add, made.project, {"shop": "7"})).id
+    new = (await made.db.write(add_job, made.project, {"shop": "7"})).id
     assert await found(made.db, made.project, shop="7") == [new]
     assert await backfill(made.db, at_once=3) == 9
     assert await found(made.db, made.project, shop="7") == [new, *old[::-1]]

@@ -7,14 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Literal
 
-import asyncpg
 import pytest
 
 from service.store import postgres_guard
 from service.store.database import Locked, Reader, StoreUnavailable, Tx
 from service.store.postgres import Postgres
 from service.store.postgres_sql import compiled
-from tests.postgres import Server, server
+from tests.postgres import Server, server, taken_from_its_service
 
 pytestmark = pytest.mark.anyio
 
@@ -302,28 +301,11 @@ async def write_for_ever(db: Postgres) -> None:
         await db.write(put, f"until it knows {number}")
 
 
-WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = $1"
-GUARD = "SELECT pg_advisory_lock($1)"
-END_ALL_GUARDS = """
-    SELECT pg_terminate_backend(pg_locks.pid) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
-    WHERE locktype = 'advisory' AND granted AND datname = current_database()
-"""
-
-
 async def test_a_service_that_lost_the_database_to_another_writes_no_more(postgres: Server) -> None:
     url = postgres.new_database(postgres.template)
     async with opened(url) as first:
         await first.write(put, "a")
-        admin, other = await asyncpg.connect(url), await asyncpg.connect(url)
-        # Another one stands in the line, and our session is ended, as a network that fails would end it.
-        taking = asyncio.create_task(other.execute(GUARD, postgres_guard.LOCK))
-        async with asyncio.timeout(20):
-            while not await admin.fetchval(WAITS, other.get_server_pid()):
-                pass
-            await admin.execute(END_ALL_GUARDS)
-            await taking
+        async with taken_from_its_service(url), asyncio.timeout(20):
             with pytest.raises(StoreUnavailable, match="is lost"):
                 await write_for_ever(first)
-        await other.close()
         await until_written(first, "ours again")
-        await admin.close()
