@@ -62,6 +62,7 @@ class Operation:
     source: str  # the document this row comes from
     credits: str | None = None  # the documented price, a decimal string
     deprecated: bool = False
+    declared: bool = False  # the vendor is known to have it, but not how it is called: listed, and refused
 
     @cached_property
     def validator(self) -> jsonschema.Draft202012Validator:
@@ -87,6 +88,7 @@ class Operation:
             "outputs": [{"name": spec.name, "description": spec.description} for spec in self.outputs],
             "credits": self.credits,
             "deprecated": self.deprecated,
+            "declared": self.declared,
             "source": self.source,
         }
 

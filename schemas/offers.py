@@ -43,6 +43,9 @@ class Operation(TypedDict):
     outputs: list[OperationOutput]
     credits: Annotated[Decimal | None, Field(description="The documented price.")]
     deprecated: bool
+    declared: Annotated[
+        bool, Field(description="Known from the vendor's tables alone: listed with its limits, and not callable.")
+    ]
     source: Annotated[str, Field(description="The document that this comes from.")]
     configured: Annotated[bool, Field(description="Whether this installation has an account at the vendor.")]
 

@@ -16,7 +16,9 @@ from service.pacing.plan import PollPlan
 from service.pacing.turns import Turns
 from service.pacing.windows import Windows
 from service.security.egress import Guard
+from service.security.vault import Vault
 from service.store.database import Database
+from service.vendor_memory import StoredMemory, account_id
 from service.vendors import Contracted, Vendors
 
 log = structlog.get_logger()
@@ -72,7 +74,9 @@ def fast_http() -> type[Http]:
     return FastHttp
 
 
-async def open_all(settings: Settings, db: Database, clock: Clock, stack: AsyncExitStack, metrics: Metrics) -> Vendors:
+async def open_all(
+    settings: Settings, db: Database, vault: Vault, clock: Clock, stack: AsyncExitStack, metrics: Metrics
+) -> Vendors:
     """Every vendor has its place in the catalogue; those with a credential get an account."""
     vendors, contracted = [], []
     for known in KNOWN:
@@ -91,6 +95,8 @@ async def open_all(settings: Settings, db: Database, clock: Clock, stack: AsyncE
             # Links that the vendor gives: public addresses, and the vendor's own host.
             public_http=http(stack, settings, Guard(()), frozenset({origin(own.base_url)})),
             turn=turns,
+            memory=StoredMemory(db, vault, clock, known.name, account_id(secrets)),
+            now=clock.now,
             secrets=secrets,
         )
         contracted.append(Contracted(vendor, account, PollPlan(vendor.pace), turns, own.unconfirmed))

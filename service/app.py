@@ -127,7 +127,7 @@ async def running(
             metrics=metrics,
         )
         guard = Guard(settings.networks)
-        vendors = await accounts.open_all(settings, core.db, clock, stack, core.metrics)
+        vendors = await accounts.open_all(settings, core.db, vault, clock, stack, core.metrics)
         for contracted in vendors:
             if contracted.vendor.announces:
                 await database.write(submissions.ask_all, contracted.name, clock.now())

@@ -1,7 +1,7 @@
 """What a vendor is to Wirephoto. A webhook is a capability of a vendor, not a class of vendor."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,7 +16,11 @@ from schemas.job import ErrorClass, Failure
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """A picture of ours on disk, already checked; the content type is what the bytes are."""
+    """A picture of ours on disk, already checked; the content type is what the bytes are.
+
+    `made_here`: this very vendor made it for the same account, and this is what it called it then (an output's
+    `source`): perhaps it need not be uploaded again.
+    """
 
     path: Path
     content_type: str
@@ -24,6 +28,7 @@ class InputFile:
     bytes: int
     width: int
     height: int
+    made_here: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +49,36 @@ class Work:
     inputs: Mapping[str, InputFile | InputLink]
 
 
+class Purpose(StrEnum):
+    """What a request is for: it decides who waits for whom, and which windows it is counted in."""
+
+    AUTH = "auth"  # comes before there is a token: counted per IP alone
+    POLL = "poll"
+    UPLOAD = "upload"
+    SUBMIT = "submit"
+    FETCH = "fetch"
+    LOOK = "look"  # credits, styles, whether a key is good: people wait for it, pictures do not
+
+
 class Turn(Protocol):
     """Waits until one more request keeps every rate window of the account, and counts it before it is sent.
 
     `blocks`: the answer comes only when the picture is done, long after the vendor has counted the request.
     """
 
-    def __call__(self, purpose: str, *, blocks: bool = False) -> AbstractAsyncContextManager[None]: ...
+    def __call__(self, purpose: Purpose, *, blocks: bool = False) -> AbstractAsyncContextManager[None]: ...
+
+
+class Memory(Protocol):
+    """What an account remembers across restarts; durable when the call returns, encrypted at rest."""
+
+    async def recall(self, name: str) -> str | None: ...
+
+    async def keep(self, name: str, value: str | None) -> None:
+        """None forgets it."""
+
+    async def next_number(self, name: str) -> int:
+        """More than all that were given before; the first is the clock's seconds since 1970 (which fit 32 bits)."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +86,7 @@ class Account:
     """Credentials and limits at a vendor. Every request is sent inside `async with account.turn(purpose)`.
 
     `secrets` never reaches a log: it is left out of the repr. `public_http` judges the address of links that the
-    vendor gives; `http` goes to the operator's own BASE_URL.
+    vendor gives; `http` goes to the operator's own BASE_URL. `now` gives milliseconds since 1970.
     """
 
     vendor: str
@@ -66,6 +94,8 @@ class Account:
     http: Http
     public_http: Http
     turn: Turn
+    memory: Memory
+    now: Callable[[], int]
     secrets: Mapping[str, str] = field(repr=False, default_factory=dict)
 
 
@@ -111,6 +141,7 @@ class Pace:
     call: float  # how long the paid call may take when it does not block until the picture is done
     blocking_call: float  # the same for a call that does
     windows: tuple[Window, ...] = ()
+    keep_alive: float | None = None  # a task that is not asked for so long is lost
     watchdog: float | None = None  # how long a vendor that announces may stay silent before it is asked
     max_concurrent: int = 16
 
@@ -188,3 +219,44 @@ class Vendor(ABC):
     @abstractmethod
     def fetch(self, account: Account, source: Mapping[str, Any]) -> AbstractAsyncContextManager[Stream]:
         """The result's bytes. Raises VendorError; `permanent` where they can't be had for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credits:
+    """What an account has left. `balance` is a decimal string in the vendor's own unit; `raw` is what it said."""
+
+    balance: str | None
+    raw: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list that the vendor keeps, in its own words; `next` asks for the part after it."""
+
+    entries: Sequence[Mapping[str, Any]]
+    next: str | None
+
+
+class TellsCredits(ABC):
+    """A vendor that can be asked, for free, what is left and what was used. Both raise VendorError."""
+
+    @abstractmethod
+    async def credits(self, account: Account) -> Credits: ...
+
+    @abstractmethod
+    async def credit_history(self, account: Account, after: str | None, limit: int) -> Page: ...
+
+
+class HasStyles(ABC):
+    """A vendor whose operations take a style out of its own lists. Both raise VendorError.
+
+    `after` is an earlier page's `next`. Ids leave as strings: they exceed what JSON numbers hold.
+    """
+
+    @abstractmethod
+    async def style_groups(self, account: Account, operation: Operation, after: str | None, limit: int) -> Page: ...
+
+    @abstractmethod
+    async def styles(
+        self, account: Account, operation: Operation, group: str | None, after: str | None, limit: int
+    ) -> Page: ...

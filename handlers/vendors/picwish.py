@@ -20,6 +20,7 @@ from handlers.vendors.contract import (
     InputLink,
     Pace,
     Prepared,
+    Purpose,
     Submitted,
     Task,
     Vendor,
@@ -145,7 +146,7 @@ class PicWish(Vendor):
 
     async def try_credentials(self, account: Account) -> None:
         """Asks for a task that never was: a refused key is told before a missing task."""
-        answer = await self._query(account, "credentials", next(iter(self.operations)), NO_TASK)
+        answer = await self._query(account, Purpose.LOOK, next(iter(self.operations)), NO_TASK)
         fault = _fault(account, answer)
         if fault is not None and fault.code != "404":
             raise fault
@@ -171,7 +172,7 @@ class PicWish(Vendor):
         blocks = fields.get("sync") == "1"
         seconds = self.pace.blocking_call if blocks else self.pace.call
         url = _url(account, work.operation.name)
-        async with account.turn("submit", blocks=blocks):
+        async with account.turn(Purpose.SUBMIT, blocks=blocks):
             with reading.told_apart(paid=True):
                 answer = await account.http.request(
                     "POST", url, headers=_key(account), parts=parts, deadline=seconds, cut=True
@@ -179,7 +180,7 @@ class PicWish(Vendor):
         return self._submitted(account, answer)
 
     async def ask(self, account: Account, task: Task) -> Callback:
-        answer = await self._query(account, "poll", task.prepared.data["operation"], task.id)
+        answer = await self._query(account, Purpose.POLL, task.prepared.data["operation"], task.id)
         callback = reading.callback(Via.POLL, answer, (account.secrets["api_key"],))
         update = self.read(callback, task)
         if update.raw_state is None and update.progress is None:
@@ -228,7 +229,7 @@ class PicWish(Vendor):
         async with reading.result(opening, _refuse_result) as stream:
             yield stream
 
-    async def _query(self, account: Account, purpose: str, operation: str, task_id: str) -> Answer:
+    async def _query(self, account: Account, purpose: Purpose, operation: str, task_id: str) -> Answer:
         url = f"{_url(account, operation)}/{quote(task_id, safe='')}"
         async with account.turn(purpose):
             with reading.told_apart():

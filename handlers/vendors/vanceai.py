@@ -20,6 +20,7 @@ from handlers.vendors.contract import (
     InputFile,
     Pace,
     Prepared,
+    Purpose,
     Submitted,
     Task,
     Vendor,
@@ -202,7 +203,7 @@ class VanceAI(Vendor):
     async def try_credentials(self, account: Account) -> None:
         """How many points there are. The document gives this one as a GET, with the key in the query."""
         url = f"{_url(account, 'point')}?{urlencode(_signed(account, []))}"
-        async with account.turn("credentials"):
+        async with account.turn(Purpose.LOOK):
             with reading.told_apart():
                 answer = await account.http.request("GET", url, deadline=PROGRESS_SECONDS, cut=True)
         if not _data(answer, "point", _secrets(account)):
@@ -216,7 +217,7 @@ class VanceAI(Vendor):
             Part("api_token", account.secrets["api_token"]),
             Part("file", image.path, filename=image.filename, content_type=image.content_type),
         ]
-        answer = await self._post(account, "upload", "upload", UPLOAD_SECONDS, parts=parts)
+        answer = await self._post(account, Purpose.UPLOAD, "upload", UPLOAD_SECONDS, parts=parts)
         uid = reading.identifier(_data(answer, "upload", _secrets(account)).get("uid"))
         if uid is None:
             raise reading.unreadable("the answer to the upload has no uid")
@@ -230,7 +231,7 @@ class VanceAI(Vendor):
         # tell a stranger of the job.
         seconds = self.pace.blocking_call if reply_to is None else self.pace.call
         answer = await self._post(
-            account, "submit", "transform", seconds, form=form, paid=True, blocks=reply_to is None
+            account, Purpose.SUBMIT, "transform", seconds, form=form, paid=True, blocks=reply_to is None
         )
         secrets = _secrets(account, reply_to)
         trans_id = reading.identifier(_data(answer, "transform", secrets, paid=True).get("trans_id"))
@@ -241,7 +242,7 @@ class VanceAI(Vendor):
         return Submitted(trans_id, reply if reply_to is None or update.final else None)
 
     async def ask(self, account: Account, task: Task) -> Callback:
-        answer = await self._post(account, "poll", "progress", PROGRESS_SECONDS, form=[("trans_id", task.id)])
+        answer = await self._post(account, Purpose.POLL, "progress", PROGRESS_SECONDS, form=[("trans_id", task.id)])
         secrets = _secrets(account)
         callback = reading.callback(Via.POLL, answer, secrets)
         if self.read(callback, task).raw_state is None:
@@ -284,7 +285,7 @@ class VanceAI(Vendor):
         def refuse(answer: Answer) -> VendorError:
             return _fault(answer, "download", _secrets(account)) or reading.not_a_picture(answer)
 
-        async with account.turn("fetch"):
+        async with account.turn(Purpose.FETCH):
             opening = account.http.stream(
                 "POST",
                 _url(account, "download"),
@@ -298,7 +299,7 @@ class VanceAI(Vendor):
     async def _post(
         self,
         account: Account,
-        purpose: str,
+        purpose: Purpose,
         endpoint: str,
         seconds: float,
         *,

@@ -14,11 +14,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from handlers.http import Answer, Http
-from handlers.vendors.contract import Account, VendorError
+from handlers.vendors.contract import Account, Purpose, VendorError
 from schemas.job import ErrorClass
 from service.accounts import KNOWN, Known, without_handler
 from service.checkup.findings import Finding, fault, note, ok
+from service.clock import SystemClock
 from service.config import PREFIX, SECTIONS, Settings, section
+from service.vendor_memory import ShortMemory
 
 # Receivers refuse signatures whose time is five minutes off, a bucket requests that are fifteen.
 MOST_SKEW_SECONDS = 60
@@ -40,7 +42,7 @@ class _Watched(Http):
 
 
 @asynccontextmanager
-async def _uncounted(purpose: str, *, blocks: bool = False) -> AsyncIterator[None]:  # noqa: ARG001 - the contract's
+async def _uncounted(purpose: Purpose, *, blocks: bool = False) -> AsyncIterator[None]:  # noqa: ARG001 - the contract's
     yield
 
 
@@ -74,7 +76,8 @@ async def _vendor(settings: Settings, known: Known) -> tuple[Finding, float | No
     except OSError:
         return note(about, "not asked: the CA file can't be used"), None
     host = urlsplit(own.base_url).hostname
-    account = Account(known.name, own.base_url, http, http, _uncounted, secrets)
+    clock = SystemClock()
+    account = Account(known.name, own.base_url, http, http, _uncounted, ShortMemory(clock), clock.now, secrets)
     try:
         await known.make(own.paced(known.pace)).try_credentials(account)
     except VendorError as error:

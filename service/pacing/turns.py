@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
-from handlers.vendors.contract import VendorError
+from handlers.vendors.contract import Purpose, VendorError
 from service.clock import Clock
 from service.metrics import Count
 from service.pacing.windows import COUNTED_WITHIN_MS, Sent, Windows, WindowState
@@ -52,7 +52,7 @@ class Turns:
         ]
 
     @asynccontextmanager
-    async def __call__(self, purpose: str, *, blocks: bool = False) -> AsyncIterator[None]:
+    async def __call__(self, purpose: Purpose, *, blocks: bool = False) -> AsyncIterator[None]:
         """All purposes have one queue."""
         async with self._turn(blocks=blocks):
             outcome = "cut"

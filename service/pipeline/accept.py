@@ -192,6 +192,9 @@ class Accept:
         operation = self._vendors.operation(name)
         if operation is None:
             raise invalid([FieldError("operation", f"unknown; GET /v1/operations lists what there is, not {name}")])
+        if operation.declared:
+            reason = "the vendor is known to have it, but its document does not say how it is called"
+            raise invalid([FieldError("operation", reason)])
         if self._vendors.get(operation.vendor) is None:
             reason = f"the vendor {operation.vendor} is not configured here: its credentials are not set"
             raise invalid([FieldError("operation", reason)])

@@ -7,7 +7,17 @@ from functools import partial
 
 import structlog
 
-from handlers.vendors.contract import Accepted, InputFile, InputLink, Prepared, Submitted, Turn, VendorError, Work
+from handlers.vendors.contract import (
+    Accepted,
+    InputFile,
+    InputLink,
+    Prepared,
+    Purpose,
+    Submitted,
+    Turn,
+    VendorError,
+    Work,
+)
 from schemas.asset import Asset, StoredFile
 from schemas.callback import Callback
 from schemas.job import Charged, ErrorClass, Failure, Job, JobState
@@ -52,12 +62,13 @@ class _Opening:
         self.submission: Submission | None = None
 
     @asynccontextmanager
-    async def __call__(self, purpose: str, *, blocks: bool = False) -> AsyncIterator[None]:
+    async def __call__(self, purpose: Purpose, *, blocks: bool = False) -> AsyncIterator[None]:
         async with self._turn(purpose, blocks=blocks):
-            if self.submission is None:
-                self.submission = await self._open()
-            if self.submission is None:
-                raise _NotOursError
+            if purpose is Purpose.SUBMIT:
+                if self.submission is None:
+                    self.submission = await self._open()
+                if self.submission is None:
+                    raise _NotOursError
             yield
 
 

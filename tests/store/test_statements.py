@@ -24,7 +24,7 @@ NUMBERS = {
     *("dies_at", "started_at", "staged_at", "possible_duplicate_at", "limit", "most", "number", "sequence", "tries"),
     *("attempts", "asked", "counted", "ms", "bytes", "width", "height", "progress", "max_in_flight", "count"),
     *("project", "job", "submission", "delivery", "node", "dead", "callback", "result", "asset"),
-    *("held_at", "after_time", "after_row"),
+    *("least", "held_at", "after_time", "after_row"),
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.vendors.contract import Window
+from handlers.vendors.contract import Purpose, Window
 from service.metrics import Metrics
 from service.pacing.turns import Turns
 from service.pacing.windows import COUNTED_WITHIN_MS, Windows
@@ -58,7 +58,7 @@ async def turns(store: Sqlite, clock: ManualClock) -> Turns:
 
 
 async def take(it: Turns) -> None:
-    async with it("ask"):
+    async with it(Purpose.POLL):
         pass
 
 

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from handlers.http import Http
-from handlers.vendors.contract import Account, InputFile, InputLink, Vendor, VendorError, Work
+from handlers.vendors.contract import Account, InputFile, InputLink, Purpose, Vendor, VendorError, Work
+from service.clock import SystemClock
+from service.vendor_memory import ShortMemory
 
 KEY = "sandbox-key"
 SECRETS = {"api_token": KEY, "api_key": KEY}
@@ -27,7 +29,7 @@ class Turns:
     taken: list[str] = field(default_factory=list)
 
     @asynccontextmanager
-    async def __call__(self, purpose: str, *, blocks: bool = False) -> AsyncIterator[None]:  # noqa: ARG002 - the protocol's
+    async def __call__(self, purpose: Purpose, *, blocks: bool = False) -> AsyncIterator[None]:  # noqa: ARG002 - the protocol's
         self.taken.append(purpose)
         yield
 
@@ -50,9 +52,11 @@ class Client:
 
 @asynccontextmanager
 async def client(vendor: Vendor, base_url: str) -> AsyncIterator[Client]:
-    http, public, turns = Http(), Http(), Turns()
+    http, public, turns, clock = Http(), Http(), Turns(), SystemClock()
     try:
-        yield Client(vendor, Account(vendor.name, base_url, http, public, turns, SECRETS), turns)
+        yield Client(
+            vendor, Account(vendor.name, base_url, http, public, turns, ShortMemory(clock), clock.now, SECRETS), turns
+        )
     finally:
         await http.close()
         await public.close()

@@ -11,7 +11,7 @@ from handlers.sandbox import faults
 from handlers.sandbox.picwish import PicWishSandbox
 from handlers.sandbox.server import Sandbox
 from handlers.sandbox.vanceai import VanceAISandbox
-from handlers.vendors.contract import Vendor
+from handlers.vendors.contract import Purpose, Vendor
 from handlers.vendors.picwish import PicWish
 from handlers.vendors.vanceai import VanceAI
 from schemas.job import ErrorClass
@@ -49,7 +49,7 @@ def wrong(client: Client) -> Client:
 async def test_credentials_that_fit_are_taken_and_cost_nothing(pair: Pair) -> None:
     client, sandbox = pair
     await client.vendor.try_credentials(client.account)
-    assert client.turns.taken == ["credentials"], "one request, inside its turn"
+    assert client.turns.taken == [Purpose.LOOK], "one request, inside its turn"
     assert (len(sandbox.requests), len(sandbox.charged), len(sandbox.tasks)) == (1, 0, 0)
 
 

@@ -136,7 +136,8 @@ CREATE TABLE submissions (
     deadline_at BIGINT NOT NULL,
     asks BIGINT NOT NULL DEFAULT 0,
     due_at BIGINT,
-    node BIGINT
+    node BIGINT,
+    asked_at BIGINT
 );
 CREATE INDEX submissions_by_job ON submissions (job_id);
 CREATE INDEX submissions_by_task ON submissions (vendor, vendor_task_id) WHERE vendor_task_id IS NOT NULL;
@@ -261,6 +262,30 @@ CREATE TABLE vendor_requests (
     id {row_id},
     vendor TEXT NOT NULL,
     started_at BIGINT NOT NULL,
-    finished_at BIGINT
+    finished_at BIGINT,
+    -- Windows are counted per host and per account (a digest of its credentials; NULL: counted for the host alone).
+    host TEXT,
+    account TEXT
 );
+CREATE INDEX vendor_requests_by_host ON vendor_requests (host, started_at);
 CREATE INDEX vendor_requests_recent ON vendor_requests (vendor, started_at);
+
+-- How long an operation's tasks live: the weight of each span of time, as JSON.
+CREATE TABLE lives (
+    vendor TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    weights TEXT NOT NULL,
+    seen BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    PRIMARY KEY (vendor, operation)
+);
+
+-- An account's own notes: a token, encrypted, or a counter.
+CREATE TABLE vendor_memory (
+    vendor TEXT NOT NULL,
+    account TEXT NOT NULL,
+    name TEXT NOT NULL,
+    sealed TEXT,
+    number BIGINT,
+    PRIMARY KEY (vendor, account, name)
+);
