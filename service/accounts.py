@@ -12,9 +12,8 @@ from handlers.vendors.contract import Account, Pace, Vendor
 from service.clock import Clock
 from service.config import SECTIONS, Settings, section
 from service.metrics import Metrics
-from service.pacing.plan import PollPlan
+from service.pacing.host import Host
 from service.pacing.turns import Turns
-from service.pacing.windows import Windows
 from service.security.egress import Guard
 from service.security.vault import Vault
 from service.store.database import Database
@@ -79,6 +78,7 @@ async def open_all(
 ) -> Vendors:
     """Every vendor has its place in the catalogue; those with a credential get an account."""
     vendors, contracted = [], []
+    hosts: dict[str, Host] = {}
     for known in KNOWN:
         own = section(settings, known.name)
         vendor = known.make(own.paced(known.pace))
@@ -86,8 +86,11 @@ async def open_all(
         secrets = own.secrets()
         if not secrets:
             continue
-        turns = Turns(db, clock, known.name, Windows(vendor.pace.windows), metrics.vendor_requests)
-        await turns.load()
+        address, account_name = origin(own.base_url), account_id(secrets)
+        if address not in hosts:
+            hosts[address] = Host(db, clock, address)
+            stack.push_async_callback(hosts[address].close)
+        turns = Turns(hosts[address], known.name, account_name, vendor.pace, metrics.vendor_requests)
         account = Account(
             vendor=known.name,
             base_url=own.base_url,
@@ -95,11 +98,16 @@ async def open_all(
             # Links that the vendor gives: public addresses, and the vendor's own host.
             public_http=http(stack, settings, Guard(()), frozenset({origin(own.base_url)})),
             turn=turns,
-            memory=StoredMemory(db, vault, clock, known.name, account_id(secrets)),
+            memory=StoredMemory(db, vault, clock, known.name, account_name),
             now=clock.now,
             secrets=secrets,
         )
-        contracted.append(Contracted(vendor, account, PollPlan(vendor.pace), turns, own.unconfirmed))
+        contracted.append(Contracted(vendor, account, turns, own.unconfirmed))
+    for entry in contracted:
+        # When all have joined: what one may send depends on what the others at the host have sent.
+        await entry.turns.load()
+    for host in hosts.values():
+        host.open()
     for name in without_handler(settings):
         log.warning("vendor.no_handler", vendor=name, says="it has credentials, but this version can't work with it")
     return Vendors(vendors, contracted)

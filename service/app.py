@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from handlers.destinations.webhook import Webhook
 from schemas import ids
+from schemas.job import Job
 from service import accounts
 from service.clock import Clock, SystemClock
 from service.config import Settings
@@ -24,6 +25,7 @@ from service.pipeline.accept import Accept
 from service.pipeline.core import Core
 from service.pipeline.crew import crew, delivery_scan
 from service.pipeline.deliver import Deliver
+from service.pipeline.poll import STEP as POLL
 from service.pipeline.stage import Sources
 from service.retention import Retention
 from service.security import keys as security_keys
@@ -129,7 +131,7 @@ async def running(
         guard = Guard(settings.networks)
         vendors = await accounts.open_all(settings, core.db, vault, clock, stack, core.metrics)
         for contracted in vendors:
-            if contracted.vendor.announces:
+            if contracted.vendor.announces or contracted.turns.keeps_alive:
                 await database.write(submissions.ask_all, contracted.name, clock.now())
         delivery_http = accounts.http(stack, settings, guard, kind=accounts.fast_http())
         source_http = accounts.http(stack, settings, Guard(settings.source_networks))
@@ -150,6 +152,13 @@ async def running(
                 worker.wake()
 
         core.wake = wake
+
+        def job_ended(job: Job) -> None:
+            contracted = vendors.get(job.vendor)
+            if contracted is not None:
+                contracted.turns.job_ended(job.row)
+
+        core.job_ended = job_ended
         heart = Heart(core)
         windows_ms = [
             round(window.seconds * 1000) for contracted in vendors for window in contracted.vendor.pace.windows
@@ -176,12 +185,16 @@ async def running(
             },
         )
         made_key = await _admin_key(core, settings, show_key)
-        everyone = [scan, heart, retention, *workers.values()]
+        # Before anything else the tasks that die unasked.
+        urgent = [workers[POLL, contracted.name] for contracted in vendors if contracted.turns.keeps_alive]
+        everyone = [*urgent, scan, heart, retention, *(one for one in workers.values() if one not in urgent)]
         for worker in everyone:
             worker.start()
         try:
             yield Wirephoto(settings, core, site, made_key, heart.lost)
         finally:
+            for contracted in vendors:
+                contracted.turns.cut()
             # Together: what one finishes may be another's next work, which the store keeps.
             await asyncio.gather(deliver.stop(GRACE_SECONDS), *(worker.stop(GRACE_SECONDS) for worker in everyone))
             try:

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 
 from handlers.vendors.contract import Account, Vendor, VendorError
 from schemas.catalogue import Operation
-from schemas.job import Job
+from schemas.job import ErrorClass, Job
 from service.pacing.health import Call, Health
-from service.pacing.plan import PollPlan
 from service.pacing.turns import Turns
 from service.vendor_settings import Unconfirmed
 
@@ -17,7 +16,6 @@ from service.vendor_settings import Unconfirmed
 class Contracted:
     vendor: Vendor
     account: Account
-    plan: PollPlan
     turns: Turns  # the account's own
     unconfirmed: Unconfirmed
     health: Health = field(default_factory=Health)
@@ -36,6 +34,8 @@ class Contracted:
         try:
             yield
         except VendorError as error:
+            if error.error_class is ErrorClass.RATE_LIMIT:
+                self.turns.refused(error.retry_after)
             self.health.failed(call, error.error_class, error.code, now())
             raise
         else:

@@ -136,12 +136,14 @@ class Pace:
     """How a vendor wants to be asked. Times in seconds; every one is a setting."""
 
     first_poll: float
-    interval: float
+    interval: float  # as the document advises; once lives are known, it only says how patient to be
     deadline: float  # a task still running after this is given up, class `timeout`
     call: float  # how long the paid call may take when it does not block until the picture is done
     blocking_call: float  # the same for a call that does
     windows: tuple[Window, ...] = ()
     keep_alive: float | None = None  # a task that is not asked for so long is lost
+    least: float | None = None  # the shortest wait between two questions about one task; else 0.8 of the interval
+    patience: float | None = None  # a task is asked when it has lain finished for so long on average; else 0.18 of it
     watchdog: float | None = None  # how long a vendor that announces may stay silent before it is asked
     max_concurrent: int = 16
 

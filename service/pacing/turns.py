@@ -1,60 +1,115 @@
-"""Waiting for one's turn at a vendor: every request is counted in the store before it is sent."""
+"""An account at a vendor: its turns, its tasks in flight, and what is known of how long they live."""
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
-from handlers.vendors.contract import Purpose, VendorError
-from service.clock import Clock
+from handlers.vendors.contract import Pace, Purpose, Turn, VendorError
 from service.metrics import Count
-from service.pacing.windows import COUNTED_WITHIN_MS, Sent, Windows, WindowState
-from service.store import vendor_requests
-from service.store.database import Database, StoreUnavailable
+from service.pacing.host import Host
+from service.pacing.lives import Lives
+from service.pacing.pacer import Admission, Member, Tracked, Wait
+from service.pacing.windows import COUNTED_WITHIN_MS, Sent, WindowState
+from service.store import lives, submissions, vendor_requests
+from service.store.submissions import Submission
+
+# After a 429 that does not say how long: doubled with each in a row.
+REFUSED_MS = 1_000
+# A vendor may not know a task at once.
+MISSED_MEANS_LOST = 2
+LONGEST_REFUSED_MS = 60_000
 
 
 class Turns:
-    """One account's turns, first come first served. `load` it once before its first use."""
+    """One account's turns at its host. `load` it once before its first use.
 
-    def __init__(self, db: Database, clock: Clock, vendor: str, windows: Windows, requests: Count) -> None:
-        self._db = db
-        self._clock = clock
-        self._vendor = vendor
-        self._windows = windows
+    An account without windows and without a keep-alive waits for nothing, and is counted nowhere.
+    """
+
+    def __init__(self, host: Host, vendor: str, account: str, pace: Pace, requests: Count) -> None:
+        self._host = host
+        self._clock = host.clock
         self._requests = requests
-        self._queue = asyncio.Lock()
-        self._changed = asyncio.Event()
-        self._finishing: set[asyncio.Task[None]] = set()
-        self._forget_after_ms = COUNTED_WITHIN_MS + windows.longest_ms
+        self._pace = pace
+        self._vendor = vendor
+        self._lives: dict[str, Lives] = {}
+        self._operations: dict[int, str] = {}
+        self._jobs: dict[int, set[int]] = {}
+        self._refusals = 0
+        self.member = Member(vendor, account, pace)
+        host.pacer.join(self.member)
+
+    @property
+    def keeps_alive(self) -> bool:
+        return self._pace.keep_alive is not None
+
+    @property
+    def _paced(self) -> bool:
+        return bool(self._pace.windows) or self.keeps_alive
 
     async def load(self) -> None:
-        """Take up what was counted before a restart; what was under way then has ended by now."""
-        if not self._windows.limits:
-            return
-        now = self._clock.now()
-        since = now - self._windows.longest_ms
-        earlier = await self._db.read(vendor_requests.since, self._vendor, since)
-        # The store has times of the wall clock, which may have been set meanwhile: nothing lies in the future.
+        """Take up what was counted before a restart, which tasks are in flight, and what was learned."""
+        db, now = self._host.db, self._clock.now()
+        for operation, learned in (await db.read(lives.of_vendor, self._vendor)).items():
+            self._lives[operation] = Lives.from_json(learned.weights, learned.seen)
+        for submission, operation in await db.read(submissions.in_flight, self._vendor):
+            self.track(submission, operation)
+        since = now - self._host.pacer.longest_ms
+        earlier = await db.read(vendor_requests.since, self._vendor, self._host.name, since)
+        # The store has times of the wall clock, which may have been set meanwhile: nothing lies in the future. What was
+        # under way then has ended by now.
         offset = self._clock.monotonic() - now
-        ends = (
-            min(now, started + COUNTED_WITHIN_MS if finished is None else finished) for started, finished in earlier
-        )
-        self._windows.sent = deque(Sent(end + offset, end + offset) for end in ends)
-
-    def state(self) -> Sequence[WindowState]:
-        """Each window now, with `free_at` by the wall clock."""
-        now = self._clock.monotonic()
-        offset = self._clock.now() - now
-        return [
-            entry if entry.free_at is None else replace(entry, free_at=entry.free_at + offset)
-            for entry in self._windows.state(now)
+        ends = [
+            (min(now, entry.started_at + COUNTED_WITHIN_MS if entry.finished_at is None else entry.finished_at), entry)
+            for entry in earlier
         ]
+        pacer = self._host.pacer
+        pacer.ip.sent = deque(
+            Sent(end + offset, end + offset) for end, entry in ends if entry.counts_at(self._host.name)
+        )
+        self.member.windows.sent = deque(
+            Sent(end + offset, end + offset) for end, entry in ends if entry.counts_for(self.member.account)
+        )
+        self._host.changed()
+
+    def cut(self) -> None:
+        """The service stops: whoever waits here is cut off."""
+        self._host.cut()
+
+    # -- turns -----------------------------------------------------------------------------------------------------
+
+    def __call__(self, purpose: Purpose, *, blocks: bool = False) -> AbstractAsyncContextManager[None]:
+        return self._turn(purpose, blocks=blocks)
+
+    def asking(self, task: Tracked) -> Turn:
+        """Turns to ask this task. Whoever waits for one gets TaskEnded where its job ends meanwhile."""
+        return partial(self._turn, task=task)
 
     @asynccontextmanager
-    async def __call__(self, purpose: Purpose, *, blocks: bool = False) -> AsyncIterator[None]:
-        """All purposes have one queue."""
-        async with self._turn(blocks=blocks):
+    async def admitted(self) -> AsyncIterator[Turn]:
+        """Wait until a job may be begun; inside, its requests are promised, and the life of its task."""
+        if not self.keeps_alive:
+            yield self
+            return
+        admission = await self._host.admission(Wait(self.member, None, self._clock.monotonic()))
+        try:
+            yield partial(self._turn, admission=admission)
+        finally:
+            self._host.pacer.dismiss(self.member, admission)
+            self._host.changed()
+
+    @asynccontextmanager
+    async def _turn(
+        self,
+        purpose: Purpose,
+        *,
+        blocks: bool = False,
+        task: Tracked | None = None,
+        admission: Admission | None = None,
+    ) -> AsyncIterator[None]:
+        async with self._counted(purpose, blocks, task, admission):
             outcome = "cut"
             try:
                 yield
@@ -66,42 +121,152 @@ class Turns:
                 self._requests.bump(self._vendor, purpose, outcome)
 
     @asynccontextmanager
-    async def _turn(self, *, blocks: bool) -> AsyncIterator[None]:
-        if not self._windows.limits:
+    async def _counted(
+        self, purpose: Purpose, blocks: bool, task: Tracked | None, admission: Admission | None
+    ) -> AsyncIterator[None]:
+        if not self._paced:
+            if task is not None:
+                task.asking_since = self._clock.monotonic()
             yield
             return
-        entry, row = await self._take(blocks)
+        wait = Wait(self.member, purpose, self._clock.monotonic(), blocks, task, admission)
+        sending = await self._host.take(wait)
         try:
             yield
         finally:
-            entry.finished_at = self._clock.monotonic()
-            self._changed.set()
-            # Beside the way: nobody's answer waits for it, or is lost with it.
-            task = asyncio.create_task(self._finish(row, self._clock.now()))
-            self._finishing.add(task)
-            task.add_done_callback(self._finishing.discard)
+            self._host.answered(sending, purpose)
 
-    async def _finish(self, row: int, now: int) -> None:
-        """Only for the next start: were it lost, the request would count as ended at that start."""
-        with suppress(StoreUnavailable):
-            await self._db.write(vendor_requests.finish, row, now)
+    # -- tasks -----------------------------------------------------------------------------------------------------
 
-    async def _take(self, blocks: bool) -> tuple[Sent, int]:
-        async with self._queue:
-            while True:
-                self._changed.clear()
-                now = self._clock.monotonic()
-                free_at = self._windows.free_at(now)
-                if free_at <= now:
-                    break
-                await self._clock.wait(self._changed, self._clock.now() + free_at - now)
-            entry = self._windows.send(now, blocks=blocks)
-            try:
-                at = self._clock.now()
-                row = await self._db.write(vendor_requests.start, self._vendor, at, at - self._forget_after_ms)
-            except BaseException:
-                # Never sent, so never counted.
-                entry.finished_at = now - self._windows.longest_ms
-                self._changed.set()
-                raise
-            return entry, row
+    def track(self, submission: Submission, operation: str) -> Tracked:
+        """A task that is in flight from now on; as it was, where it is known."""
+        known = self.member.tasks.get(submission.row)
+        if known is not None:
+            return known
+        offset = self._clock.monotonic() - self._clock.now()
+        task = Tracked(
+            key=submission.row,
+            lives=self._lives.setdefault(operation, Lives()),
+            begun_at=submission.sent_at + offset,
+            kept_at=max(submission.sent_at, submission.asked_at or 0) + offset,
+            deadline_at=submission.deadline_at + offset,
+        )
+        self._operations[submission.row] = operation
+        self._jobs.setdefault(submission.job, set()).add(submission.row)
+        self._host.pacer.track(self.member, task)
+        self._host.changed()
+        return task
+
+    def tracked(self, submission: int) -> Tracked | None:
+        return self.member.tasks.get(submission)
+
+    def heard(self, task: Tracked, *, wait_ms: int | None = None) -> int:
+        """It was asked, and goes on: when it should next be asked, by the wall clock.
+
+        `wait_ms`: the least wait that the vendor asked for.
+        """
+        self._refusals = 0
+        self._host.pacer.heard(task, kept=True)
+        task.earliest_at = 0 if wait_ms is None else task.kept_at + wait_ms
+        self._host.changed()
+        return self.due_at(task)
+
+    def not_heard(self, task: Tracked) -> None:
+        """It was asked in vain: that keeps nothing alive."""
+        self._host.pacer.heard(task, kept=False)
+        self._host.pacer.failed()
+        self._host.changed()
+
+    def due_at(self, task: Tracked) -> int:
+        """When to begin to wait for the turn to ask it, by the wall clock.
+
+        With a keep-alive as soon as it may be asked at all: then its turn is decided here, and not in the store.
+        """
+        least = max(task.kept_at + self.member.least_ms, task.earliest_at)
+        at = least if self.keeps_alive else self._host.pacer.worth_at(self.member, task)
+        return max(at - self._clock.monotonic(), 0) + self._clock.now()
+
+    def missing(self, task: Tracked) -> bool:
+        """The vendor did not know it. Whether that means that it is lost: told twice, and not just after its making."""
+        task.missed += 1
+        age_ms = self._clock.monotonic() - task.begun_at
+        return task.missed >= MISSED_MEANS_LOST and age_ms > 1000 * (self._pace.keep_alive or 0)
+
+    def finished(self, task: Tracked) -> tuple[str, Lives]:
+        """It was found finished at the question that is under way: its operation, and what is now known of it."""
+        self._refusals = 0
+        operation = self._operations[task.key]
+        found_at = task.asking_since or self._clock.monotonic()
+        alive, ended = task.kept_at - task.begun_at, found_at - task.begun_at
+        task.lives.learn(max(alive, 0) / 1000, max(ended, 0) / 1000)
+        return operation, task.lives
+
+    def forget(self, task: Tracked) -> None:
+        """It has ended."""
+        self._host.pacer.forget(self.member, task.key)
+        self._operations.pop(task.key, None)
+        self._host.drop(task)
+
+    def job_ended(self, job: int) -> None:
+        """Whatever tasks it had, nobody asks them any more."""
+        for row in self._jobs.pop(job, ()):
+            task = self.member.tasks.get(row)
+            if task is not None:
+                self.forget(task)
+
+    # -- how things stand ------------------------------------------------------------------------------------------
+
+    def refused(self, retry_after: float | None) -> None:
+        """A 429: the account waits as long as it says, or longer with each in a row."""
+        wait_ms = min(REFUSED_MS * 2**self._refusals, LONGEST_REFUSED_MS)
+        self._refusals += 1
+        now = self._clock.monotonic()
+        if retry_after is None:
+            self.member.refused_until = max(self.member.refused_until, now + wait_ms)
+        else:
+            told = now + round(1000 * retry_after)
+            self.member.refused_until = max(self.member.refused_until, told)
+            self.member.banned_until = max(self.member.banned_until, told)
+        self._host.changed()
+
+    def room(self, most: int) -> int:
+        """How many more jobs may be begun now, up to `most`."""
+        return self._host.pacer.room(self.member, self._clock.monotonic(), most) if self._paced else most
+
+    def next_room_at(self) -> int | None:
+        """When there may be more room, by the wall clock; None: only when a task ends."""
+        at = self._host.pacer.next_room_at(self.member, self._clock.monotonic())
+        return None if at is None else self._wall(at)
+
+    def hungry(self, yes: bool) -> None:
+        """Jobs wait in the store for room: then no question is asked that is not the last, or owed."""
+        if self.member.hungry != yes:
+            self.member.hungry = yes
+            self._host.changed()
+
+    def state(self) -> Sequence[WindowState]:
+        """Each window now, with `free_at` by the wall clock."""
+        now = self._clock.monotonic()
+        by_window = {
+            entry.window: entry
+            for windows in (self._host.pacer.ip, self.member.windows)
+            for entry in windows.state(now)
+        }
+        return [
+            entry if entry.free_at is None else replace(entry, free_at=self._wall(entry.free_at))
+            for window in self._pace.windows
+            if (entry := by_window.get(window)) is not None
+        ]
+
+    def next_keep_alive_at(self) -> int | None:
+        """When the next task has to be asked, by the wall clock; None where none has."""
+        due = [at for key in self.member.tasks if (at := self._host.pacer.due_at(key)) is not None]
+        return self._wall(min(due)) if due else None
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a turn now."""
+        return sum(1 for wait in self._host.pacer.waiting if wait.member is self.member)
+
+    def _wall(self, at: int) -> int:
+        return at - self._clock.monotonic() + self._clock.now()

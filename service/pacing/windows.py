@@ -51,6 +51,10 @@ class Windows:
     limits: Sequence[Window]
     sent: deque[Sent] = field(default_factory=deque)
 
+    def lengths(self) -> Sequence[tuple[Window, int]]:
+        """Each window with its length in milliseconds."""
+        return [(window, _ms(window)) for window in self.limits]
+
     @property
     def longest_ms(self) -> int:
         return max((_ms(window) for window in self.limits), default=0)

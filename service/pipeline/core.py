@@ -116,7 +116,7 @@ class AssetStore(Protocol):
 
 @dataclass
 class Core:
-    """Made once, by the composition root. `hand_over` and `wake` are set when their receivers exist."""
+    """Made once, by the composition root. `hand_over`, `wake` and `job_ended` are set when their receivers exist."""
 
     db: Database
     clock: Clock
@@ -130,6 +130,7 @@ class Core:
     metrics: Metrics = field(default_factory=Metrics)
     hand_over: Callable[[Announced], None] = lambda _: None
     wake: Callable[[str, str], None] = lambda _step, _vendor: None
+    job_ended: Callable[[Job], None] = lambda _: None
 
     async def commit(
         self,
@@ -170,6 +171,8 @@ class Core:
             self.bells.ring(topic)
         if event.job is not None:
             self.bells.ring(job_topic(event.job))
+        if announced.job is not None and announced.job.finished_at is not None:
+            self.job_ended(announced.job)
 
     def _count(self, announced: Announced) -> None:
         event, job = announced.event, announced.job

@@ -23,6 +23,7 @@ from service.store.submissions import Submission
 from service.vendors import Contracted, Vendors
 
 WORK_AT_ONCE = 16
+ASKED_AT_ONCE = 1_000
 STAGED_AT_ONCE = 64
 STAGED_AT_ONCE_PER_PROJECT = 8
 DELIVERIES_PER_CLAIM = 1_000
@@ -59,7 +60,8 @@ def crew(core: Core, vendors: Vendors, sources: Sources, reply_base: str | None)
             next_due=partial(core.db.read, submissions.next_due, contracted.name),
             work=partial(_with, contracted, poll.run),
             broken=poll.broken,
-            limit=at_vendor,
+            # Those that wait for their turn must not keep a task from being asked that dies unasked.
+            limit=ASKED_AT_ONCE if contracted.turns.keeps_alive else at_vendor,
         )
     return workers
 

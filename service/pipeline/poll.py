@@ -1,17 +1,21 @@
 """Fourth step: a submitted task has gone quiet, so we ask, and what we hear is a callback like any other."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
 from handlers.vendors.contract import Prepared, Task, VendorError
-from schemas.callback import Update
+from schemas.callback import Callback, Update, UpdateState
 from schemas.job import Charged, ErrorClass, Failure, JobState
 from service.pacing.health import Call
+from service.pacing.host import TaskEnded
+from service.pacing.pacer import Tracked
 from service.pipeline import announce, receive, retry
 from service.pipeline.core import Announced, Core
-from service.store import callbacks, jobs, submissions
+from service.store import callbacks, jobs, lives, submissions
 from service.store.database import StoreUnavailable, Tx
+from service.store.lives import Learned
 from service.store.submissions import Submission
 from service.vendor_settings import Unconfirmed
 from service.vendors import Contracted
@@ -35,23 +39,46 @@ class Poll:
         if submission.task is None:
             await self._unconfirmed(submission, contracted)
             return
-        task = Task(submission.task, Prepared(submission.prepared))
+        turns, task = contracted.turns, Task(submission.task, Prepared(submission.prepared))
+        tracked = turns.tracked(submission.row)
+        if tracked is None:
+            job = await self._core.db.read(jobs.by_row, submission.job)
+            tracked = turns.track(submission, job.operation)
         asked_at = self._core.clock.now()
         try:
             with contracted.heard(Call.ASK, self._core.clock.now):
-                answer = await contracted.vendor.ask(contracted.account, task)
+                account = replace(contracted.account, turn=turns.asking(tracked))
+                answer = await contracted.vendor.ask(account, task)
+        except TaskEnded:
+            return
         except VendorError as error:
-            await self._no_answer(submission, contracted, error)
+            turns.not_heard(tracked)
+            await self._no_answer(submission, contracted, tracked, error)
             return
         update = contracted.vendor.read(answer, task)
-        if update.final:
-            await self._core.db.write(
-                receive.store_answer, submission, self._core.node, answer, asked_at, self._core.clock.now()
-            )
-            self._core.metrics.callbacks.bump(submission.vendor, answer.via)
-            self._core.wake(jobs.Step.CONCLUDE, submission.vendor)
+        if update.state is UpdateState.MISSING and turns.missing(tracked):
+            await self._lost(submission, contracted, tracked, update)
+        elif update.final:
+            await self._finished(submission, contracted, tracked, answer, asked_at)
         else:
-            await self._still_running(submission, contracted, update, asked_at)
+            await self._still_running(submission, contracted, tracked, update, asked_at)
+
+    async def _finished(
+        self, submission: Submission, contracted: Contracted, tracked: Tracked, answer: Callback, asked_at: int
+    ) -> None:
+        operation, known = contracted.turns.finished(tracked)
+        learned = Learned(known.as_json(), known.seen)
+        now = self._core.clock.now()
+        await self._core.db.write(_found, submission, self._core.node, answer, operation, learned, asked_at, now)
+        contracted.turns.forget(tracked)
+        self._core.metrics.callbacks.bump(submission.vendor, answer.via)
+        self._core.wake(jobs.Step.CONCLUDE, submission.vendor)
+
+    async def _lost(self, submission: Submission, contracted: Contracted, tracked: Tracked, update: Update) -> None:
+        """The vendor has dropped the task: what it may have charged, nobody can tell, and so nothing is sent again."""
+        contracted.turns.forget(tracked)
+        message = "the vendor does not know the task any more; a task that is not asked in time is dropped there"
+        await self._fail(submission, Failure(ErrorClass.LOST, update.raw_state or "404", message, retryable=True))
 
     async def broken(self, submission: Submission, fault: Exception) -> None:
         """A fault of ours while asking: asked again, and after the deadline ended in plain words."""
@@ -62,7 +89,9 @@ class Poll:
         due_at = now + retry.backoff(submission.asks)
         await self._core.insist(_release, submission, self._core.node, due_at)
 
-    async def _no_answer(self, submission: Submission, contracted: Contracted, error: VendorError) -> None:
+    async def _no_answer(
+        self, submission: Submission, contracted: Contracted, tracked: Tracked, error: VendorError
+    ) -> None:
         """A vendor that can't be asked now may still be working: only the deadline ends a task."""
         now = self._core.clock.now()
         if now >= submission.deadline_at:
@@ -76,19 +105,22 @@ class Poll:
             round((error.retry_after or 0) * 1000),
         )
         due_at = min(now + wait, max(submission.deadline_at, now + 1))
+        if contracted.turns.keeps_alive:
+            # It may be asked in vain more often than once before it is lost: when, its turns know.
+            due_at = contracted.turns.due_at(tracked)
         await self._core.db.write(_release, submission, self._core.node, due_at)
         log.warning("task.not_asked", vendor=submission.vendor, code=error.code, due_at=due_at)
 
     async def _still_running(
-        self, submission: Submission, contracted: Contracted, update: Update, asked_at: int
+        self, submission: Submission, contracted: Contracted, tracked: Tracked, update: Update, asked_at: int
     ) -> None:
+        due_at = contracted.turns.heard(tracked, wait_ms=update.ask_again_ms)
         now = self._core.clock.now()
         if now >= submission.deadline_at:
             message = f"the vendor's last word after {contracted.vendor.pace.deadline:g} s was {update.raw_state!r}"
             await self._fail(submission, Failure(ErrorClass.TIMEOUT, "deadline", message, retryable=True))
             return
-        in_flight = await self._core.db.read(submissions.open_count, submission.vendor)
-        due_at = min(now + contracted.plan.wait_ms(submission.asks + 1, in_flight), submission.deadline_at)
+        due_at = min(due_at, max(submission.deadline_at, now + 1))
         await self._core.db.write(_replan, submission, self._core.node, update, asked_at, due_at, now)
 
     async def _unconfirmed(self, submission: Submission, contracted: Contracted) -> None:
@@ -121,6 +153,20 @@ async def _give_up(tx: Tx, core: Core, submission: Submission, failure: Failure,
     return await announce.fail_job(tx, core, submission.job, failure, Charged.UNKNOWN, now)
 
 
+async def _found(
+    tx: Tx,
+    submission: Submission,
+    node: int,
+    answer: Callback,
+    operation: str,
+    learned: Learned,
+    asked_at: int,
+    now: int,
+) -> None:
+    await receive.store_answer(tx, submission, node, answer, asked_at, now)
+    await lives.keep(tx, submission.vendor, operation, learned, now)
+
+
 async def _release(tx: Tx, submission: Submission, node: int, due_at: int) -> None:
     await submissions.release(tx, submission.row, node, due_at, asked=True)
 
@@ -132,7 +178,8 @@ async def _replan(
     # One answer settles all hints that came before the question; a later one is a reason to ask again at once.
     await callbacks.read_hints(tx, submission.row, update.state, asked_at, now)
     later = await callbacks.hints(tx, submission.row)
-    await submissions.release(tx, submission.row, node, now if later else due_at, asked=True)
+    due_at = now if later else due_at
+    await submissions.release(tx, submission.row, node, due_at, asked=True, asked_at=asked_at)
     if update.progress is not None:
         await jobs.progressed(tx, submission.job, update.progress)
 

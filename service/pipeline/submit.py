@@ -4,11 +4,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import structlog
 
 from handlers.vendors.contract import (
     Accepted,
+    Account,
     InputFile,
     InputLink,
     Prepared,
@@ -25,8 +27,9 @@ from service.pacing.health import Call
 from service.pipeline import announce, poll, receive, retry
 from service.pipeline.core import Announced, Core
 from service.security import keys
-from service.store import assets, callbacks, jobs, submissions
+from service.store import assets, callbacks, jobs, lanes, results, submissions
 from service.store.database import Reader, Tx
+from service.store.lanes import Lane
 from service.store.submissions import Submission
 from service.vendors import Contracted
 
@@ -39,9 +42,13 @@ SAME_PREPARATION_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A job's pictures and links by input, and the submission before this one, if its answer never came."""
+    """A job's pictures and links by input, and the submission before this one, if its answer never came.
+
+    `made_here`: what this job's vendor called those pictures that it made itself.
+    """
 
     inputs: Mapping[str, Asset | InputLink]
+    made_here: Mapping[str, Mapping[str, Any]]
     unanswered: Submission | None
 
 
@@ -78,31 +85,51 @@ class Submit:
     def __init__(self, core: Core, reply_base: str | None) -> None:
         self._core = core
         self._reply_base = reply_base
+        # By vendor: whose job was claimed last. The next one's turn comes before theirs comes again.
+        self._last: dict[str, Lane] = {}
 
     async def claim(self, contracted: Contracted, room: int) -> Sequence[Job]:
         """Jobs whose turn it is, as far as the vendor has room for more tasks at once."""
         core, vendor = self._core, contracted.name
-        return await core.db.write(_claim, vendor, core.node, core.clock.now(), room, contracted.max_concurrent)
+        room = contracted.turns.room(room)
+        if room <= 0:
+            return []
+        claimed = await core.db.write(
+            _claim, vendor, core.node, core.clock.now(), room, contracted.max_concurrent, self._last.get(vendor)
+        )
+        if claimed:
+            self._last[vendor] = Lane.of(claimed[-1])
+        return claimed
 
     async def next_due(self, contracted: Contracted) -> int | None:
         """None while the vendor is full: the end of a task wakes us."""
-        return await self._core.db.read(_next_due, contracted.name, contracted.max_concurrent)
+        due_at = await self._core.db.read(_next_due, contracted.name, contracted.max_concurrent)
+        waiting = due_at is not None and due_at <= self._core.clock.now()
+        full = waiting and not contracted.turns.room(1)
+        contracted.turns.hungry(full)
+        return contracted.turns.next_room_at() if full else due_at
 
     async def run(self, job: Job, contracted: Contracted) -> None:
         loaded = await self._core.db.read(_load, job)
         async with AsyncExitStack() as stack:
             try:
-                inputs = {name: await self._at_hand(given, stack) for name, given in loaded.inputs.items()}
+                # What the vendor made itself may lie there still; if not, the next try brings it.
+                made = loaded.made_here if job.tries == 0 else {}
+                inputs = {
+                    name: await self._at_hand(given, made.get(name), stack) for name, given in loaded.inputs.items()
+                }
             except FileNotFoundError:
                 gone = VendorError("a picture is gone from the asset store", code="unreadable_input")
                 await self._not_prepared(job, gone)
                 return
             operation = contracted.operation_of(job)
-            await self._hand_in(
-                job, contracted, loaded, Work(job.id, operation, job.request.params, job.request.extra, inputs)
-            )
+            work = Work(job.id, operation, job.request.params, job.request.extra, inputs)
+            turn = await stack.enter_async_context(contracted.turns.admitted())
+            await self._hand_in(job, contracted, replace(contracted.account, turn=turn), loaded, work)
 
-    async def _at_hand(self, given: Asset | InputLink, stack: AsyncExitStack) -> InputFile | InputLink:
+    async def _at_hand(
+        self, given: Asset | InputLink, made_here: Mapping[str, Any] | None, stack: AsyncExitStack
+    ) -> InputFile | InputLink:
         """A picture as a file, until the stack is unwound."""
         if isinstance(given, InputLink):
             return given
@@ -113,10 +140,11 @@ class Submit:
             bytes=given.bytes,
             width=given.width,
             height=given.height,
+            made_here=made_here,
         )
 
-    async def _hand_in(self, job: Job, contracted: Contracted, loaded: Loaded, work: Work) -> None:
-        vendor, account = contracted.vendor, contracted.account
+    async def _hand_in(self, job: Job, contracted: Contracted, account: Account, loaded: Loaded, work: Work) -> None:
+        vendor = contracted.vendor
         try:
             if loaded.unanswered is not None and job.tries < SAME_PREPARATION_TRIES:
                 # The very same preparation: what the vendor recognises by it is not paid for again.
@@ -193,9 +221,13 @@ class Submit:
     ) -> None:
         now = self._core.clock.now()
         pace = contracted.vendor.pace
-        quiet = pace.watchdog if called_back and pace.watchdog is not None else pace.first_poll
-        due_at = now + round(quiet * 1000)
         final = submitted.reply if submitted.reply is not None and self._says_final(contracted, submitted) else None
+        due_at = now
+        if submitted.task_id is not None and final is None:
+            tracked = contracted.turns.track(submission, job.operation)
+            # Who will call is only asked after a long silence.
+            quiet = pace.watchdog if called_back else None
+            due_at = contracted.turns.due_at(tracked) if quiet is None else now + round(quiet * 1000)
         announced = await self._core.insist(_accept, self._core, submission, submitted.task_id, final, due_at, now)
         if announced is not None:
             self._core.tell(announced)
@@ -219,11 +251,13 @@ def _wait(error: VendorError, tries: int) -> int:
     return max(retry.backoff(tries), round((error.retry_after or 0) * 1000))
 
 
-async def _claim(tx: Tx, vendor: str, node: int, now: int, room: int, max_concurrent: int) -> Sequence[Job]:
+async def _claim(
+    tx: Tx, vendor: str, node: int, now: int, room: int, max_concurrent: int, last: Lane | None
+) -> Sequence[Job]:
     free = max_concurrent - await submissions.busy(tx, vendor)
     if free <= 0:
         return []
-    return await jobs.claim(tx, jobs.Step.SUBMIT, vendor, node, now, min(room, free))
+    return await lanes.claim(tx, jobs.Step.SUBMIT, vendor, node, now, min(room, free), last)
 
 
 async def _next_due(reader: Reader, vendor: str, max_concurrent: int) -> int | None:
@@ -233,6 +267,7 @@ async def _next_due(reader: Reader, vendor: str, max_concurrent: int) -> int | N
 
 async def _load(reader: Reader, job: Job) -> Loaded:
     inputs: dict[str, Asset | InputLink] = {}
+    made_here: dict[str, Mapping[str, Any]] = {}
     for entry in await jobs.inputs_of(reader, job.row):
         if entry.link is not None:
             inputs[entry.name] = InputLink(entry.link)
@@ -241,9 +276,12 @@ async def _load(reader: Reader, job: Job) -> Loaded:
         asset = await assets.by_row(reader, job.project, entry.asset)
         assert asset is not None, "a job's asset is of its project"
         inputs[entry.name] = asset
+        found = await results.made_by(reader, job.project, asset.row, job.vendor)
+        if found is not None:
+            made_here[entry.name] = found
     earlier = await submissions.of_job(reader, job.row)
     unanswered = next((entry for entry in reversed(earlier) if entry.state == "unanswered"), None)
-    return Loaded(inputs, unanswered)
+    return Loaded(inputs, made_here, unanswered)
 
 
 async def _open(
@@ -258,7 +296,10 @@ async def _open(
     """The durable record before the paid call; None where the job is no longer ours to submit."""
     now = core.clock.now()
     pace = contracted.vendor.pace
-    silence = pace.call if pace.watchdog is None else pace.watchdog
+    silence = pace.watchdog
+    if silence is None:
+        # Nobody will call. Where asking again is free, a lost answer is asked for at once: a task may die meanwhile.
+        silence = 0 if contracted.vendor.resubmits_free else pace.call
     submission = await submissions.add(
         tx,
         job=job.row,

@@ -68,7 +68,7 @@ def _failure(text: str | None) -> Failure | None:
     return Failure(ErrorClass(error["class"]), error["code"], error["message"], error["retryable"])
 
 
-def _job(row: Row) -> Job:
+def job_of(row: Row) -> Job:
     return Job(
         row=row["id"],
         id=row["public_id"],
@@ -96,7 +96,7 @@ def _job(row: Row) -> Job:
 
 
 def _maybe(row: Row | None) -> Job | None:
-    return None if row is None else _job(row)
+    return None if row is None else job_of(row)
 
 
 async def add(
@@ -193,14 +193,14 @@ async def by_row(reader: Reader, job: int) -> Job:
     """A row that another row of ours names: its absence is a bug."""
     row = await reader.one(_SQL["by_row"], {"job": job})
     assert row is not None, f"job row {job} is missing"
-    return _job(row)
+    return job_of(row)
 
 
 async def locked(tx: Tx, job: int) -> Job:
     """As it stands, and nobody else changes it, or what belongs to it, before this unit's end."""
     row = await tx.one(_SQL["locked"], {"job": job})
     assert row is not None, f"job row {job} is missing"
-    return _job(row)
+    return job_of(row)
 
 
 async def listed(reader: Reader, project: int, chosen: Filter, before: int, limit: int) -> Sequence[Job]:
@@ -214,10 +214,10 @@ async def listed(reader: Reader, project: int, chosen: Filter, before: int, limi
         "limit": limit,
     }
     if not chosen.metadata:
-        return [_job(row) for row in await reader.all(_SQL["list"], values)]
+        return [job_of(row) for row in await reader.all(_SQL["list"], values)]
     pairs = [_pair(*pair) for pair in chosen.metadata.items()]
     values |= {"pair": await _rarest(reader, project, pairs), "pairs": " ".join(pairs), "count": len(pairs)}
-    return [_job(row) for row in await reader.all(_SQL["list_by_metadata"], values)]
+    return [job_of(row) for row in await reader.all(_SQL["list_by_metadata"], values)]
 
 
 async def _rarest(reader: Reader, project: int, pairs: Sequence[str]) -> str:
@@ -240,13 +240,13 @@ async def under_way(reader: Reader, project: int | None) -> Sequence[UnderWay]:
 
 async def claim(tx: Tx, step: Step, vendor: str, node: int, now: int, limit: int) -> Sequence[Job]:
     values = {"step": step, "vendor": vendor, "node": node, "now": now, "limit": limit}
-    return [_job(row) for row in await tx.all(_SQL["claim"], values)]
+    return [job_of(row) for row in await tx.all(_SQL["claim"], values)]
 
 
 async def claim_fairly(tx: Tx, step: Step, vendor: str, node: int, now: int, limit: int, most: int) -> Sequence[Job]:
     """As `claim`, but no project has more than `most` in hand."""
     values = {"step": step, "vendor": vendor, "node": node, "now": now, "limit": limit, "most": most}
-    return [_job(row) for row in await tx.all(_SQL["claim_fairly"], values)]
+    return [job_of(row) for row in await tx.all(_SQL["claim_fairly"], values)]
 
 
 async def next_due(reader: Reader, step: Step, vendor: str) -> int | None:

@@ -49,6 +49,12 @@ async def is_asset(tx: Tx, result: int, asset: int) -> None:
     await tx.run(_SQL["is_asset"], {"result": result, "asset": asset})
 
 
+async def made_by(reader: Reader, project: int, asset: int, vendor: str) -> Mapping[str, Any] | None:
+    """What `vendor` called the picture when it made it for this project; None where it did not."""
+    row = await reader.one(_SQL["made_by"], {"project": project, "asset": asset, "vendor": vendor})
+    return None if row is None else json.loads(row["source"])
+
+
 async def assets(reader: Reader, job: int) -> Sequence[tuple[str, Asset]]:
     """Each output's name and its asset."""
     return [(row["output"], asset_of(row)) for row in await reader.all(_SQL["assets"], {"job": job})]

@@ -14,6 +14,12 @@ WHERE id = :result;
 -- name: is_asset
 UPDATE results SET asset_id = :asset WHERE id = :result;
 
+-- The asset may be several jobs' result: the latest lives longest at the vendor.
+-- name: made_by
+SELECT results.source FROM results JOIN jobs ON jobs.id = results.job_id
+WHERE results.asset_id = :asset AND jobs.project_id = :project AND jobs.vendor = :vendor
+ORDER BY results.id DESC LIMIT 1;
+
 -- name: assets
 SELECT results.name AS output, assets.id, assets.public_id, assets.project_id, assets.sha256, assets.bytes,
     assets.content_type, assets.width, assets.height, assets.filename, assets.created_at, assets.expires_at

@@ -29,6 +29,7 @@ class Submission:
     watch_at: int
     deadline_at: int
     asks: int
+    asked_at: int | None  # the last time that the vendor answered a question about it
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ def _submission(row: Row) -> Submission:
         watch_at=row["watch_at"],
         deadline_at=row["deadline_at"],
         asks=row["asks"],
+        asked_at=row["asked_at"],
     )
 
 
@@ -105,6 +107,11 @@ async def of_job(reader: Reader, job: int) -> Sequence[Submission]:
     return [_submission(row) for row in await reader.all(_SQL["of_job"], {"job": job})]
 
 
+async def in_flight(reader: Reader, vendor: str) -> Sequence[tuple[Submission, str]]:
+    """Every known task at the vendor, and its operation."""
+    return [(_submission(row), row["operation"]) for row in await reader.all(_SQL["in_flight"], {"vendor": vendor})]
+
+
 async def open_count(reader: Reader, vendor: str) -> int:
     """Tasks at the vendor now, with the calls under way."""
     row = await reader.one(_SQL["open_count"], {"vendor": vendor})
@@ -152,8 +159,15 @@ async def is_of_another(reader: Reader, submission: Submission, task: str) -> bo
     return int(row["count"]) > 0
 
 
-async def release(tx: Tx, submission: int, node: int, due_at: int, *, asked: bool) -> bool:
-    values = {"submission": submission, "node": node, "due_at": due_at, "asked": int(asked)}
+async def release(tx: Tx, submission: int, node: int, due_at: int, *, asked: bool, asked_at: int | None = None) -> bool:
+    """`asked_at`: when the question went out that the vendor has answered; None where it has not."""
+    values = {
+        "submission": submission,
+        "node": node,
+        "due_at": due_at,
+        "asked": int(asked),
+        "asked_at": asked_at,
+    }
     return await tx.run(_SQL["release"], values) == 1
 
 

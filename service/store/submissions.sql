@@ -19,6 +19,12 @@ SELECT * FROM submissions WHERE job_id = :job ORDER BY number;
 -- name: open_count
 SELECT COUNT(*) AS count FROM submissions WHERE vendor = :vendor AND state IN ('sending', 'running');
 
+-- Each known task at a vendor, with its job's operation.
+-- name: in_flight
+SELECT submissions.*, jobs.operation FROM submissions JOIN jobs ON jobs.id = submissions.job_id
+WHERE submissions.vendor = :vendor AND submissions.state = 'running'
+ORDER BY submissions.id;
+
 -- Tasks and the calls under way, for one project or (NULL) for all; and when the next known task is asked.
 -- name: at_vendors
 SELECT vendor, COUNT(*) AS count, MIN(CASE WHEN vendor_task_id IS NOT NULL THEN due_at END) AS next_ask_at
@@ -56,7 +62,8 @@ SELECT COUNT(*) AS count FROM submissions
 WHERE vendor = :vendor AND vendor_task_id = :task AND id <> :submission;
 
 -- name: release
-UPDATE submissions SET node = NULL, due_at = :due_at, asks = asks + :asked
+UPDATE submissions SET node = NULL, due_at = :due_at, asks = asks + :asked,
+    asked_at = COALESCE(CAST(:asked_at AS BIGINT), asked_at)
 WHERE id = :submission AND node = :node AND state IN ('sending', 'running');
 
 -- name: held

@@ -1,12 +1,13 @@
 -- name: start
-INSERT INTO vendor_requests (vendor, started_at) VALUES (:vendor, :now) RETURNING id;
+INSERT INTO vendor_requests (vendor, host, account, started_at) VALUES (:vendor, :host, :account, :now) RETURNING id;
 
 -- name: finish
 UPDATE vendor_requests SET finished_at = :now WHERE id = :request;
 
+-- Those of the vendor's accounts, wherever they were sent, and those of all others at this host.
 -- name: since
-SELECT id, started_at, finished_at FROM vendor_requests
-WHERE vendor = :vendor AND (finished_at IS NULL OR finished_at >= :since)
+SELECT id, account, host, started_at, finished_at FROM vendor_requests
+WHERE (vendor = :vendor OR host = :host) AND (finished_at IS NULL OR finished_at >= :since)
 ORDER BY id;
 
 -- name: forget

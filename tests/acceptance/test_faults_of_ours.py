@@ -177,7 +177,7 @@ async def test_a_vendors_header_of_any_bytes_is_stored_and_the_job_goes_on(tmp_p
 async def test_a_poll_that_always_faults_ends_at_the_deadline_in_plain_words(tmp_path: Path, photo: Path) -> None:
     changes = {"picwish_settings": {"deadline_seconds": 20, "poll_seconds": 1}}
     async with faulty(tmp_path, speed=40, **changes) as (it, store):
-        faulted = store.fails("receive.store_answer", FOR_EVER, fault=bug)
+        faulted = store.fails("poll._found", FOR_EVER, fault=bug)
         with capture_logs() as told:
             job = await done(it.client, CUTOUT, photo)
         assert [line["event"] for line in told if "exc_info" in line] == ["worker.broken"] * faulted.count

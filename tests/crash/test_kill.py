@@ -231,9 +231,7 @@ async def test_a_callback_that_was_not_stored_was_not_acknowledged(launch: Launc
 
 
 @BOTH
-@pytest.mark.parametrize(
-    "die", ["after:receive.store_answer:1", "before:conclude.conclude:1", "after:conclude.conclude:1"]
-)
+@pytest.mark.parametrize("die", ["after:poll._found:1", "before:conclude.conclude:1", "after:conclude.conclude:1"])
 async def test_a_final_answer_that_was_stored_is_not_asked_for_again(
     launch: Launch, data_dir: Path, photo: Path, operation: str, die: str
 ) -> None:

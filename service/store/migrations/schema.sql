@@ -85,6 +85,7 @@ CREATE TABLE jobs (
     metadata_rows BIGINT
 );
 CREATE INDEX jobs_by_project ON jobs (project_id, id);
+CREATE INDEX jobs_by_lane ON jobs (step, vendor, project_id, operation, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX jobs_due ON jobs (step, vendor, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX jobs_held ON jobs (node) WHERE node IS NOT NULL;
 CREATE INDEX jobs_open ON jobs (vendor, state, project_id) WHERE finished_at IS NULL;

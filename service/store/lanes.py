@@ -1,0 +1,44 @@
+"""Lanes: the jobs that wait for a vendor, each project's of each operation in a line of their own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas.job import Job
+from service.store import sql
+from service.store.database import Tx
+from service.store.jobs import Step, job_of
+
+_SQL = sql.beside(__file__)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Lane:
+    """What shares one place in the line: a project's jobs of one operation."""
+
+    project: int
+    operation: str
+
+    @classmethod
+    def of(cls, job: Job) -> "Lane":
+        return cls(job.project, job.operation)
+
+
+async def claim(tx: Tx, step: Step, vendor: str, node: int, now: int, limit: int, last: Lane | None) -> Sequence[Job]:
+    """Take up to `limit` jobs that are due: one of each lane in turn, beginning behind the one that had the `last`."""
+    at = {"step": step, "vendor": vendor}
+    lanes = [Lane(row["project_id"], row["operation"]) for row in await tx.all(_SQL["waiting"], at)]
+    turn = [lane for lane in lanes if last is None or lane > last]
+    turn += [lane for lane in lanes if lane not in turn]
+    claimed: list[Job] = []
+    while turn and len(claimed) < limit:
+        for lane in list(turn):
+            # Alone it has every turn at once.
+            most = 1 if len(turn) > 1 else limit - len(claimed)
+            values = {**at, "project": lane.project, "operation": lane.operation, "node": node, "now": now}
+            found = [job_of(row) for row in await tx.all(_SQL["claim"], {**values, "limit": most})]
+            claimed += found
+            if len(found) < most or len(turn) == 1:
+                turn.remove(lane)
+            if len(claimed) == limit:
+                break
+    return claimed
