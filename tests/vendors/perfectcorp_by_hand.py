@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,8 +20,8 @@ from yarl import URL
 from handlers.sandbox.perfectcorp import PerfectCorpSandbox
 from handlers.sandbox.perfectcorp_words import PerfectCorpSettings
 
-# Only the tests about the limits keep them; the others would have to wait.
-AT_ONCE = PerfectCorpSettings(work_seconds=0, poll_seconds=0, limits=())
+# Only the tests about limits and tokens keep them; the others would have to wait, or to sign in again and again.
+AT_ONCE = PerfectCorpSettings(work_seconds=0, poll_seconds=0, limits=(), token_seconds=math.inf)
 STYLED = ("hair-style", "wig", "hair-ext", "hair-bang", "hair-vol", "text-to-image")
 ALL = (*STYLED[:5], "aging", "mu-trans-rec", "obj-removal", "colorize", "sod", "enhance", "text-to-image")
 SETS: Mapping[str, tuple[str, ...]] = {
@@ -93,7 +94,11 @@ class Client:
             del headers[name]
         url = URL(request["url"], encoded=True)
         async with self.session.request(
-            request["method"], url, data=data, headers=headers, skip_auto_headers=["Content-Type"]
+            request["method"],
+            url,
+            data=io.BytesIO(data) if isinstance(data, bytes) else data,
+            headers=headers,
+            skip_auto_headers=["Content-Type"],
         ) as reply:
             await reply.read()
             return reply.status
@@ -192,6 +197,8 @@ def small_photo(photos: Path) -> bytes:
 async def running(photo: bytes, settings: PerfectCorpSettings = AT_ONCE, **options: Any) -> AsyncIterator[Client]:
     """A client that has signed in; `options` are the sandbox's. What never comes fails the test and doesn't hang it."""
     async with PerfectCorpSandbox(settings, **options) as sandbox, aiohttp.ClientSession() as session:
+        # aiohttp sends a GET again by itself when no answer comes, and has no public switch for that.
+        session._retry_connection = False
         async with asyncio.timeout(20):
             client = Client(sandbox, session, photo)
             await client.sign_in()
