@@ -1,6 +1,6 @@
 """The catalogue: what each vendor can do, with inputs, limits, params and outputs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -105,21 +105,24 @@ def params_schema(properties: Mapping[str, Any], required: tuple[str, ...] = ())
 
 def params_errors(operation: Operation, params: Mapping[str, Any]) -> list[FieldError]:
     """Every faulty param of a request, by its path."""
-    properties = operation.params.get("properties", {})
-    errors = [
-        FieldError(f"params.{name}", f"unknown; {operation.id} takes {', '.join(sorted(properties)) or 'no params'}")
-        for name in sorted(set(params) - set(properties))
-    ]
-    known = {name: value for name, value in params.items() if name in properties}
-    for fault in sorted(operation.validator.iter_errors(known), key=lambda fault: list(map(str, fault.absolute_path))):
-        if fault.validator == "required":
-            missing = [name for name in fault.validator_value if name not in fault.instance]
-            errors += [FieldError(f"params.{name}", "is required") for name in missing]
-        else:
-            path = ".".join(["params", *map(str, fault.absolute_path)])
-            # The validator repeats what it was given, however long that is.
-            errors.append(FieldError(path, fault.message[:_LONGEST_REASON]))
-    return list(dict.fromkeys(errors))
+    faults = sorted(operation.validator.iter_errors(params), key=lambda fault: list(map(str, fault.absolute_path)))
+    return list(dict.fromkeys(error for fault in faults for error in _told(operation, fault)))
+
+
+def _told(operation: Operation, fault: Any) -> Iterator[FieldError]:
+    path = ".".join(["params", *map(str, fault.absolute_path)])
+    if fault.validator == "required":
+        for name in fault.validator_value:
+            if name not in fault.instance:
+                yield FieldError(f"{path}.{name}", "is required")
+    elif fault.validator == "additionalProperties":
+        known = fault.schema["properties"]
+        takes = f"{path if fault.absolute_path else operation.id} takes {', '.join(sorted(known)) or 'no params'}"
+        for name in sorted(set(fault.instance) - set(known)):
+            yield FieldError(f"{path}.{name}", f"unknown; {takes}")
+    else:
+        # The validator repeats what it was given, however long that is.
+        yield FieldError(path, fault.message[:_LONGEST_REASON])
 
 
 def with_defaults(operation: Operation, params: Mapping[str, Any]) -> dict[str, Any]:
