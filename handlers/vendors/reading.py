@@ -95,7 +95,10 @@ def refused(
 ) -> VendorError:
     """A vendor's no. `message` holds no secret: see `redacted`."""
     wait = None if meaning.permanent else asked_to_wait(headers)
-    return VendorError(message or meaning.text, meaning.error_class, str(code), meaning.permanent, accepted, wait)
+    words = message or meaning.text
+    return VendorError(
+        words, meaning.error_class, str(code), meaning.permanent, accepted, wait, retryable=meaning.retryable
+    )
 
 
 def unreadable(what: str, *, paid: bool = False) -> VendorError:
