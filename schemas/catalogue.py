@@ -1,16 +1,39 @@
 """The catalogue: what each vendor can do, with inputs, limits, params and outputs."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import jsonschema
+from jsonschema.validators import extend
 
 from schemas.problem import FieldError
 
 MEGAPIXEL = 1_000_000
 _LONGEST_REASON = 300
+
+
+Check = Callable[[Any, Any, Any, Mapping[str, Any]], Iterator[jsonschema.ValidationError]]
+
+
+def _unless_too_long(check: Check) -> Check:
+    """A list that is too long is told so and not looked into: each entry would cost time, and a fault in the answer."""
+
+    def checked(
+        validator: Any, value: Any, instance: Any, schema: Mapping[str, Any]
+    ) -> Iterator[jsonschema.ValidationError]:
+        if not isinstance(instance, list) or len(instance) <= schema.get("maxItems", math.inf):
+            yield from check(validator, value, instance, schema)
+
+    return checked
+
+
+_BASE = jsonschema.Draft202012Validator
+_Validator: type[jsonschema.Draft202012Validator] = extend(  # type: ignore[no-untyped-call]  # jsonschema has no hints
+    _BASE, {name: _unless_too_long(_BASE.VALIDATORS[name]) for name in ("items", "uniqueItems")}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +90,7 @@ class Operation:
     @cached_property
     def validator(self) -> jsonschema.Draft202012Validator:
         """Of the params, made once."""
-        return jsonschema.Draft202012Validator(self.params)
+        return _Validator(self.params)
 
     @property
     def id(self) -> str:

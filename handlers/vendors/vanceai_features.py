@@ -14,6 +14,7 @@ IMAGE = InputSpec("image", ("image/jpeg", "image/png"), max_bytes=10_000_000, ma
 CONTROL = replace(IMAGE, name="control", required=False)
 OUTPUTS = (OutputSpec("image", "The finished picture."),)
 WORKFLOW = "workflow"
+MOST_STEPS = 20  # ours: the document gives no limit, and each step is checked while the user waits
 
 
 def _whole(low: int, high: int, default: int | None = None, **more: Any) -> dict[str, Any]:
@@ -52,6 +53,7 @@ STYLES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("disney_boy", "disney_girl"), ("more_cartoon_lineart", "more_real_lineart")),
     **dict.fromkeys(("Ghibli_boy", "Ghibli_girl"), ("cartoon_normal_noforge",)),
 }
+_MOST_NETS = 4  # two of a style's own, on two pictures
 _NETS = tuple(dict.fromkeys(net for nets in STYLES.values() for net in nets))
 
 
@@ -61,7 +63,7 @@ def _nets_of_a_style(nets: tuple[str, ...]) -> dict[str, Any]:
     chosen: dict[str, Any] = {"properties": {"model_name": {"enum": styles}}}
     if next(iter(STYLES)) not in styles:
         chosen["required"] = ["model_name"]  # left out, it is the first style
-    allowed = {"items": {"properties": {"cn_name": {"enum": list(nets)}}}}
+    allowed = {"items": {"properties": {"cn_name": {"enum": list(nets)}}}, "maxItems": _MOST_NETS}
     return {"if": chosen, "then": {"properties": {"cn_configs": allowed}}}
 
 
@@ -79,6 +81,7 @@ _CN_CONFIGS = {
     "type": "array",
     "items": _CN_CONFIG,
     "minItems": 1,
+    "maxItems": _MOST_NETS,
     "uniqueItems": True,
     "description": "The control nets; by default the style's more cartoonish one.",
 }
@@ -316,6 +319,7 @@ _WORKFLOW = Operation(
                 "type": "array",
                 "items": _step_schema(),
                 "minItems": 2,
+                "maxItems": MOST_STEPS,
                 "description": "Operations of this vendor; each works on the picture of the one before.",
             }
         },

@@ -363,6 +363,29 @@ def test_every_faulty_param_of_every_step_is_named_by_its_place() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "params", "field"),
+    [
+        ("workflow", {"steps": [{"operation": "matting"}] * 21}, "steps"),
+        ("workflow", {"steps": [7] * 15_000}, "steps"),
+        ("img2anime", {"cn_configs": [{"x": place} for place in range(2_500)]}, "cn_configs"),
+        (
+            "workflow",
+            {"steps": [{"operation": "img2anime", "params": {"cn_configs": [{}] * 999}}, {"operation": "matting"}]},
+            "steps.0.params.cn_configs",
+        ),
+    ],
+    ids=["one too many", "far too many", "nets", "nets in a step"],
+)
+def test_a_list_that_is_too_long_is_one_fault_and_not_one_for_each_entry(
+    name: str, params: dict[str, Any], field: str
+) -> None:
+    """Each entry would be checked while all other users wait."""
+    errors = params_errors(VanceAI.operations[name], params)
+    assert [error.field for error in errors] == [f"params.{field}"]
+    assert len(errors[0].reason) <= 300
+
+
 @pytest.mark.parametrize("steps", [[], [{"operation": "matting"}], None, {"operation": "matting"}])
 def test_a_workflow_has_at_least_two_steps(steps: Any) -> None:
     assert _faults("workflow", {"steps": steps}) == ["params.steps"]
