@@ -9,6 +9,7 @@ import pytest
 from handlers.vendors.picwish import PicWish
 from handlers.vendors.vanceai import VanceAI
 from tests.acceptance.helpers import done, fast_stand, only_end, pictures
+from tests.acceptance.made import form, noise, picture
 from tests.fast_clock import FastClock
 
 pytestmark = pytest.mark.anyio
@@ -41,6 +42,29 @@ async def test_it_gives_a_picture_that_opens_and_one_event(tmp_path: Path, photo
         await only_end(it.client, job["id"])
         for sandbox in (it.vanceai, it.picwish):
             assert sandbox.violations == []
+
+
+async def test_a_picture_beyond_the_limits_of_its_operation_is_refused_before_anything_is_queued(
+    tmp_path: Path,
+) -> None:
+    """VanceAI: 34 megapixels, 10 MB, JPG or PNG. PicWish: 4096 pixels a side, 20 MB, no GIF."""
+    wide, heavy = picture(size=(4097, 10), mode="1"), noise((2600, 2600))
+    async with fast_stand(tmp_path, FastClock(20)) as it:
+        for name, operation in OPERATIONS.items():
+            for data, word in (
+                (picture("GIF", mode="P"), "image/gif; taken are"),
+                (wide, "4097") if operation.vendor == "picwish" else (picture(size=(7000, 5000), mode="1"), "35000000"),
+            ):
+                status, problem = await it.client.call(
+                    "POST", "/v1/jobs", data=form({"operation": name, "params": PARAMS.get(name, {})}, image=data)
+                )
+                assert status == 422, name
+                assert [error["field"] for error in problem["errors"]] == ["inputs.image"]
+                assert word in problem["errors"][0]["reason"]
+        for name, most in (("vanceai/codeformer", 10_000_000), ("picwish/scale", 20_000_000)):
+            _, problem = await it.client.call("POST", "/v1/jobs", data=form({"operation": name}, image=heavy))
+            assert f"at most {most}" in problem["errors"][0]["reason"]
+        assert (it.vanceai.requests, it.picwish.requests) == ([], [])
 
 
 async def test_a_faulty_step_of_a_workflow_is_named_before_anything_is_queued(tmp_path: Path, photo: Path) -> None:
