@@ -9,7 +9,7 @@ SLOW_ARGS ?=
 WORKERS ?= 2
 BENCH_ARGS ?=
 
-.PHONY: help demo test test-postgres slow check lint bench lock clean
+.PHONY: help demo test test-postgres slow check lint bench operations lock clean
 
 help:
 	@echo "make demo    a photograph in, signed events out: service, sandboxes and a receiver on this machine"
@@ -18,6 +18,7 @@ help:
 	@echo "make slow    the slow proofs: long runs with kill -9, a day of jobs, a database away for 30 s"
 	@echo "make check   ruff, mypy, import-linter, then the tests"
 	@echo "make bench   speed and memory, as ratios in one run"
+	@echo "make operations  write README's table of operations anew, from the catalogue"
 	@echo "make lock    pin the dependencies anew, with hashes"
 
 $(STAMP): requirements-dev.lock pyproject.toml
@@ -58,6 +59,9 @@ bench: $(STAMP)
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
 # Universal: the same pins for every platform and Python from 3.11 on. No index addresses are written down.
+operations: $(STAMP)
+	@$(BIN)/python -m tests.architecture.operations_table
+
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --extra speed --extra postgres --extra s3 pyproject.toml -o requirements.lock

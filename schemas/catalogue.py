@@ -1,16 +1,39 @@
 """The catalogue: what each vendor can do, with inputs, limits, params and outputs."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import jsonschema
+from jsonschema.validators import extend
 
 from schemas.problem import FieldError
 
 MEGAPIXEL = 1_000_000
 _LONGEST_REASON = 300
+
+
+Check = Callable[[Any, Any, Any, Mapping[str, Any]], Iterator[jsonschema.ValidationError]]
+
+
+def _unless_too_long(check: Check) -> Check:
+    """A list that is too long is told so and not looked into: each entry would cost time, and a fault in the answer."""
+
+    def checked(
+        validator: Any, value: Any, instance: Any, schema: Mapping[str, Any]
+    ) -> Iterator[jsonschema.ValidationError]:
+        if not isinstance(instance, list) or len(instance) <= schema.get("maxItems", math.inf):
+            yield from check(validator, value, instance, schema)
+
+    return checked
+
+
+_BASE = jsonschema.Draft202012Validator
+_Validator: type[jsonschema.Draft202012Validator] = extend(  # type: ignore[no-untyped-call]  # jsonschema has no hints
+    _BASE, {name: _unless_too_long(_BASE.VALIDATORS[name]) for name in ("items", "uniqueItems")}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +90,7 @@ class Operation:
     @cached_property
     def validator(self) -> jsonschema.Draft202012Validator:
         """Of the params, made once."""
-        return jsonschema.Draft202012Validator(self.params)
+        return _Validator(self.params)
 
     @property
     def id(self) -> str:
@@ -105,21 +128,24 @@ def params_schema(properties: Mapping[str, Any], required: tuple[str, ...] = ())
 
 def params_errors(operation: Operation, params: Mapping[str, Any]) -> list[FieldError]:
     """Every faulty param of a request, by its path."""
-    properties = operation.params.get("properties", {})
-    errors = [
-        FieldError(f"params.{name}", f"unknown; {operation.id} takes {', '.join(sorted(properties)) or 'no params'}")
-        for name in sorted(set(params) - set(properties))
-    ]
-    known = {name: value for name, value in params.items() if name in properties}
-    for fault in sorted(operation.validator.iter_errors(known), key=lambda fault: list(map(str, fault.absolute_path))):
-        if fault.validator == "required":
-            missing = [name for name in fault.validator_value if name not in fault.instance]
-            errors += [FieldError(f"params.{name}", "is required") for name in missing]
-        else:
-            path = ".".join(["params", *map(str, fault.absolute_path)])
-            # The validator repeats what it was given, however long that is.
-            errors.append(FieldError(path, fault.message[:_LONGEST_REASON]))
-    return list(dict.fromkeys(errors))
+    faults = sorted(operation.validator.iter_errors(params), key=lambda fault: list(map(str, fault.absolute_path)))
+    return list(dict.fromkeys(error for fault in faults for error in _told(operation, fault)))
+
+
+def _told(operation: Operation, fault: Any) -> Iterator[FieldError]:
+    path = ".".join(["params", *map(str, fault.absolute_path)])
+    if fault.validator == "required":
+        for name in fault.validator_value:
+            if name not in fault.instance:
+                yield FieldError(f"{path}.{name}", "is required")
+    elif fault.validator == "additionalProperties":
+        known = fault.schema["properties"]
+        takes = f"{path if fault.absolute_path else operation.id} takes {', '.join(sorted(known)) or 'no params'}"
+        for name in sorted(set(fault.instance) - set(known)):
+            yield FieldError(f"{path}.{name}", f"unknown; {takes}")
+    else:
+        # The validator repeats what it was given, however long that is.
+        yield FieldError(path, fault.message[:_LONGEST_REASON])
 
 
 def with_defaults(operation: Operation, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """PicWish's stand-in: create a task, ask for it, take image and mask within the hour (seed 004).
 
-All tasks under `/api/tasks/visual/…` have one shape; adding one is adding a row to VISUAL_TASKS. The HTTP status and
-the body's `status` always say the same.
+All tasks under `/api/tasks/visual/…` have one shape; adding one is adding a row to VISUAL_TASKS, whose options are
+those of the vendor's page for it. The HTTP status and the body's `status` always say the same.
 """
 
 import asyncio
+import re
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import PurePath
 from urllib.parse import urlsplit
@@ -56,34 +57,77 @@ class PicWishSettings(Settings):
     download_seconds: float = 30.0
 
 
-@dataclass(frozen=True)
-class Options:
-    crop: bool
-    form: str  # png or jpg
-
-
 @dataclass(eq=False)
 class PicWishTask(Task):
     secret: str = ""  # in the result links: whoever has one may fetch, nobody else can guess
 
 
-Cutter = Callable[[Image.Image, Options], Mapping[str, Picture]]
+Options = Mapping[str, str]
+Made = Mapping[str, Picture]
 
 
-def _cut_with(find: Callable[[Image.Image], Image.Image]) -> Cutter:
-    def cut(image: Image.Image, options: Options) -> Mapping[str, Picture]:
-        mask = find(image)
-        result = pictures.cut_out(image, mask)
-        if options.crop:
-            result, mask = pictures.cropped(result, mask)
-        return {"image": pictures.encode(result, options.form), "mask": pictures.encode(mask, "png")}
+@dataclass(frozen=True)
+class VisualTask:
+    """One task. `options`: what each field may say, the default first; `patterns`: what else it may look like."""
 
-    return cut
+    make: Callable[[Image.Image, Options], Made]
+    options: Mapping[str, tuple[str, ...]]
+    patterns: Mapping[str, re.Pattern[str]] = field(default_factory=dict)
 
 
-# Only the first is in the seed; the others' documents differ in their options, so each comes with its own check.
-VISUAL_TASKS: Mapping[str, Cutter] = {
-    "self-face-cutout": _cut_with(pictures.head),
+def _cut_face(image: Image.Image, options: Options) -> Made:
+    return _cut_out(image, pictures.head(image), options["crop"], options["output_format"])
+
+
+def _cut_out(image: Image.Image, mask: Image.Image, crop: str, form: str, colour: str = "") -> Made:
+    result = pictures.cut_out(image, mask)
+    if crop == "1":
+        result, mask = pictures.cropped(result, mask)
+    if form == "jpg" and colour:
+        red, green, blue = bytes.fromhex(colour)
+        result = pictures.on_background(result, (red, green, blue))
+    return {"image": pictures.encode(result, form), "mask": pictures.encode(mask, "png")}
+
+
+def _remove_background(image: Image.Image, options: Options) -> Made:
+    mask = pictures.head(image) if options["type"] == "person" else pictures.foreground(image)
+    made = _cut_out(image, mask, options["crop"], options["format"], options["bg_color"])
+    return {name: made[name] for name in _ASKED_FOR[options["output_type"]]}
+
+
+def _enlarge(image: Image.Image, options: Options) -> Made:
+    better = pictures.enhance(image, 0.5) if options["type"] == "face" else pictures.sharpen(image, 0.4)
+    scale = int(options["scale_factor"] or _automatic(max(image.size)))
+    return {"image": pictures.encode(pictures.enlarge(better, scale), "png" if "A" in image.getbands() else "jpg")}
+
+
+def _automatic(side: int) -> int:
+    """Up to 512 pixels four times as large, up to 1024 twice, beyond that not at all."""
+    return next(scale for most, scale in ((512, 4), (1024, 2), (MAX_SIDE, 1)) if side <= most)
+
+
+_ASKED_FOR: Mapping[str, tuple[str, ...]] = {"2": ("image",), "1": ("image", "mask"), "3": ("mask",)}
+_COLOUR = re.compile(r"[0-9A-Fa-f]{6}")
+
+# The first is the seed's; the others are the vendor's public pages "Background Removal API" and "Photo Enhancement
+# API". Results are links here: of `return_type` only 1 is played.
+VISUAL_TASKS: Mapping[str, VisualTask] = {
+    "self-face-cutout": VisualTask(_cut_face, {"crop": ("0", "1"), "output_format": ("png", "jpg")}),
+    "segmentation": VisualTask(
+        _remove_background,
+        {
+            "type": ("", "person", "object", "stamp"),
+            "return_type": ("1",),
+            "output_type": tuple(_ASKED_FOR),
+            "crop": ("0", "1"),
+            "format": ("png", "jpg"),
+            "bg_color": ("",),
+        },
+        {"bg_color": _COLOUR},
+    ),
+    "scale": VisualTask(
+        _enlarge, {"type": ("clean", "face"), "scale_factor": ("", "1", "2", "4"), "return_type": ("1",)}
+    ),
 }
 
 
@@ -154,7 +198,7 @@ class PicWishSandbox(Sandbox[PicWishSettings, PicWishTask]):
 
         async def make() -> Mapping[str, Picture]:
             data = source.data if isinstance(source, Upload) else await self._downloaded(source)
-            outputs = await self.filtered(lambda: _made(VISUAL_TASKS[task.operation], data, options))
+            outputs = await self.filtered(lambda: _made(VISUAL_TASKS[task.operation].make, data, options))
             self.charged.append((task.id, Decimal(1)))
             return outputs
 
@@ -200,15 +244,18 @@ class PicWishSandbox(Sandbox[PicWishSettings, PicWishTask]):
     def _options(self, asked: Asked) -> Options:
         if asked.encoding != "multipart":
             raise self._refusal(400, "create takes multipart/form-data only")
-        allowed = {"sync": ("0", "1"), "crop": ("0", "1"), "output_format": ("png", "jpg")}
+        visual = VISUAL_TASKS[asked.request.match_info["slug"]]
+        allowed = {"sync": ("0", "1"), **visual.options}
         if unknown := (asked.fields.keys() - {"image_url", *allowed}) | (asked.files.keys() - {"image_file"}):
             raise self._refusal(400, f"unknown {', '.join(sorted(unknown))}")
         if asked.repeated:
             raise self._refusal(400, f"given twice: {', '.join(sorted(asked.repeated))}")
-        for name, values in allowed.items():
-            if asked.fields.get(name, values[0]) not in values:
-                raise self._refusal(400, f"{name} is {' or '.join(values)}")
-        return Options(asked.fields.get("crop") == "1", asked.fields.get("output_format", "png"))
+        given = {name: asked.fields.get(name, values[0]) for name, values in allowed.items()}
+        for name, value in given.items():
+            pattern = visual.patterns.get(name)
+            if value not in allowed[name] and not (pattern and pattern.fullmatch(value)):
+                raise self._refusal(400, f"{name} is {' or '.join(allowed[name])}")
+        return given
 
     async def _source(self, asked: Asked) -> Upload | str:
         """The one source image: an upload within the limits, or a URL."""
@@ -285,13 +332,13 @@ def _fate(last: Word) -> State | None:
     return State.FAILED if int(last) < 0 else None
 
 
-def _made(cutter: Cutter, data: bytes, options: Options) -> Mapping[str, Picture]:
+def _made(make: Callable[[Image.Image, Options], Made], data: bytes, options: Options) -> Made:
     measured = pictures.measure(data)
     if measured.format not in FORMATS:
         raise WorkFailedError(INVALID_FILE)
     if max(measured.width, measured.height) > MAX_SIDE:
         raise WorkFailedError(UNSUITABLE)
     try:
-        return cutter(pictures.decode(data), options)
+        return make(pictures.decode(data), options)
     except (OSError, ValueError, SyntaxError):
         raise WorkFailedError(INVALID_FILE) from None

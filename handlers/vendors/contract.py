@@ -162,7 +162,7 @@ class Accepted(StrEnum):
 
 @dataclass(eq=False)
 class VendorError(Exception):
-    """A vendor said no, or nothing. `permanent`: another try of the same call cannot help.
+    """A vendor said no, or nothing. `permanent`: another try of the same call cannot help; `retryable`: a new job may.
 
     `retry_after` is in seconds, where the vendor gave it.
     """
@@ -173,12 +173,13 @@ class VendorError(Exception):
     permanent: bool = False
     accepted: Accepted = Accepted.NO
     retry_after: float | None = None
+    retryable: bool = False
 
     def __str__(self) -> str:
         return f"{self.error_class}/{self.code}: {self.message}"
 
     def as_failure(self) -> Failure:
-        return Failure(self.error_class, self.code, self.message, retryable=not self.permanent)
+        return Failure(self.error_class, self.code, self.message, retryable=self.retryable or not self.permanent)
 
 
 class Vendor(ABC):

@@ -98,25 +98,73 @@ class Sibling:
     title: str
     params: Mapping[str, Any]
     outputs: tuple[OutputSpec, ...]
+    public: bool = False  # from the vendor's public page of today, and from no document that we hold
 
 
-# By the last part of the path. Adding a sibling is adding a row.
+_SYNC: Mapping[str, Any] = {
+    **_FLAG,
+    "enum": [0, 1, "0", "1"],
+    "description": "1 waits for the result within the submission itself.",
+}
+_CROP: Mapping[str, Any] = {**_FLAG, "description": "1 crops to the edge of what was cut out."}
+_FORMAT: Mapping[str, Any] = {"enum": ["png", "jpg"], "default": "png", "description": "png is transparent."}
+_MASK_ALONE = 3  # an output_type
+
+# By the last part of the path. Adding a sibling is adding a row. `return_type` is left out: what we take is links.
 SIBLINGS: Mapping[str, Sibling] = {
     "self-face-cutout": Sibling(
         title="Face cutout",
-        params={
-            "sync": {
-                **_FLAG,
-                "enum": [0, 1, "0", "1"],
-                "description": "1 waits for the result within the submission itself.",
-            },
-            "crop": {**_FLAG, "description": "1 crops to the edge of what was cut out."},
-            "output_format": {"enum": ["png", "jpg"], "default": "png", "description": "png is transparent."},
-        },
+        params={"sync": _SYNC, "crop": _CROP, "output_format": _FORMAT},
         outputs=(
             OutputSpec("image", "The face or head without its background."),
             OutputSpec("mask", "The mask that it was cut out by."),
         ),
+    ),
+    "segmentation": Sibling(
+        title="Background Removal",
+        params={
+            "sync": _SYNC,
+            "type": {
+                "enum": ["person", "object", "stamp"],
+                "description": "What the foreground is; left out, the vendor finds out by itself.",
+            },
+            "output_type": {
+                "type": "integer",
+                "enum": [1, 2, _MASK_ALONE],
+                "default": 2,
+                "description": "1 image and mask, 2 the image, 3 the mask.",
+            },
+            "crop": _CROP,
+            "format": _FORMAT,
+            "bg_color": {
+                "type": "string",
+                "pattern": "^[0-9A-Fa-f]{6}$",
+                "description": "The background of a jpg, as ffffff; white where it is left out.",
+            },
+        },
+        outputs=(
+            OutputSpec("image", "The subject without its background; not with output_type 3."),
+            OutputSpec("mask", "The mask that it was cut out by, with output_type 1 or 3."),
+        ),
+        public=True,
+    ),
+    "scale": Sibling(
+        title="Photo Enhancement",
+        params={
+            "sync": _SYNC,
+            "type": {
+                "enum": ["clean", "face"],
+                "default": "clean",
+                "description": "clean suits products, face portraits (up to ten in a picture).",
+            },
+            "scale_factor": {
+                "type": "integer",
+                "enum": [1, 2, 4],
+                "description": "Left out, it is 4 up to 512 pixels, 2 up to 1024, and 1 beyond.",
+            },
+        },
+        outputs=(OutputSpec("image", "The enhanced picture."),),
+        public=True,
     ),
 }
 _OUTPUT_NAMES = tuple(dict.fromkeys(spec.name for sibling in SIBLINGS.values() for spec in sibling.outputs))
@@ -131,7 +179,7 @@ def _operation(name: str, sibling: Sibling) -> Operation:
         inputs=(_IMAGE,),
         params=params_schema(sibling.params),
         outputs=sibling.outputs,
-        source=f"PicWish API document, {sibling.title} API",
+        source=f"PicWish API document, {sibling.title} API" + (" [public]" if sibling.public else ""),
     )
 
 
@@ -208,12 +256,10 @@ class PicWish(Vendor):
             return _read_status(said, status)
         if state is None or STATES.get(state) is not UpdateState.SUCCEEDED:
             return said
-        links = {name: reading.link(data.get(name)) for name in _OUTPUT_NAMES}
-        if links["image"] is None:
+        links = {name: url for name in _OUTPUT_NAMES if (url := reading.link(data.get(name))) is not None}
+        if _main(task) not in links:
             return _failed(said, NO_IMAGE, "no_image", Charged.UNKNOWN)
-        outputs = tuple(
-            FoundOutput(name, {"url": url}, RESULT_LIVES_SECONDS) for name, url in links.items() if url is not None
-        )
+        outputs = tuple(FoundOutput(name, {"url": url}, RESULT_LIVES_SECONDS) for name, url in links.items())
         return replace(said, state=UpdateState.SUCCEEDED, outputs=outputs, charged=Charged.YES)
 
     @asynccontextmanager
@@ -260,6 +306,12 @@ def _field(value: Any) -> str:
     if isinstance(value, bool):
         return str(int(value))
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _main(task: Task | None) -> str:
+    """The result without which a success is none."""
+    asked = {} if task is None else reading.section(task.prepared.data, "fields")
+    return "mask" if reading.whole(asked.get("output_type")) == _MASK_ALONE else "image"
 
 
 def _status(http: int | None, payload: Mapping[str, Any]) -> int:

@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qsl, quote
@@ -27,6 +28,7 @@ _CHARSET = re.compile(r"charset\s*=\s*\"?([\w.-]+)", re.IGNORECASE)
 _MOST_FIELDS = 1000
 _MOST_DEPTH = 6
 _LONGEST_ID = 512
+_LONGEST_AMOUNT = 12
 _LONGEST_TYPE = 200
 _LONGEST_LINK = 8192
 _LONGEST_MESSAGE = 500
@@ -93,7 +95,10 @@ def refused(
 ) -> VendorError:
     """A vendor's no. `message` holds no secret: see `redacted`."""
     wait = None if meaning.permanent else asked_to_wait(headers)
-    return VendorError(message or meaning.text, meaning.error_class, str(code), meaning.permanent, accepted, wait)
+    words = message or meaning.text
+    return VendorError(
+        words, meaning.error_class, str(code), meaning.permanent, accepted, wait, retryable=meaning.retryable
+    )
 
 
 def unreadable(what: str, *, paid: bool = False) -> VendorError:
@@ -216,6 +221,22 @@ def whole(value: Any) -> int | None:
         return None if isinstance(value, bool) else value
     number = _number(value)
     return int(number) if number is not None and number.is_integer() else None
+
+
+def decimal(value: Any) -> Decimal | None:
+    """An amount: what the text of a number, or a string, says to the digit. None for what no account holds."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = Decimal(str(value).strip())
+    except (InvalidOperation, ValueError):
+        return None
+    exact = (
+        number.is_finite()
+        and abs(number.adjusted()) <= _LONGEST_AMOUNT
+        and len(number.as_tuple().digits) <= 2 * _LONGEST_AMOUNT
+    )
+    return number if exact else None
 
 
 def percent(value: Any) -> int | None:

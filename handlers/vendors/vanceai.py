@@ -4,10 +4,8 @@ Every error comes as HTTP 200 with a `code`. The key is a form field, so all req
 the URL. The credit is charged at the download, so a second `/transform` of the same upload costs nothing more.
 """
 
-import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,19 +15,25 @@ from handlers.vendors.contract import (
     MAX_RESULT_BYTES,
     Accepted,
     Account,
+    Credits,
     InputFile,
+    InputLink,
     Pace,
+    Page,
     Prepared,
     Purpose,
     Submitted,
     Task,
+    TellsCredits,
     Vendor,
     VendorError,
     Work,
 )
 from handlers.vendors.reading import Meaning
+from handlers.vendors.vanceai_features import IMAGE, OPERATIONS, with_recolor_name
+from handlers.vendors.vanceai_jconfig import inputs_named, jconfig
 from schemas.callback import Callback, FoundOutput, Update, UpdateState, Via
-from schemas.catalogue import MEGAPIXEL, InputSpec, Operation, OutputSpec, params_schema, with_defaults
+from schemas.catalogue import Operation
 from schemas.job import Charged, ErrorClass, Failure
 
 # "Such as to query the status ever 2 seconds"; the document gives no rate limit.
@@ -37,6 +41,7 @@ PACE = Pace(first_poll=2.0, interval=2.0, deadline=600.0, call=30.0, blocking_ca
 UPLOAD_SECONDS = 120.0
 PROGRESS_SECONDS = 15.0
 DOWNLOAD_SECONDS = 300.0
+_LONGEST_NUMBER = 9
 
 FINE = 200
 TOO_MANY = 429
@@ -71,157 +76,67 @@ STATES: Mapping[str, UpdateState] = {
 _ENDPOINTS: Mapping[Via, str] = {Via.POLL: "progress", Via.REPLY: "transform"}
 
 
-def _whole(low: int, high: int, default: int | None = None, **more: Any) -> dict[str, Any]:
-    return _ranged("integer", low, high, default) | more
-
-
-def _ranged(kind: str, low: float, high: float, default: float | None) -> dict[str, Any]:
-    schema = {"type": kind, "minimum": low, "maximum": high}
-    return schema if default is None else schema | {"default": default}
-
-
-def _switch(description: str) -> dict[str, Any]:
-    return {"type": "boolean", "description": description}
-
-
-_COLOUR = params_schema({"r": _whole(0, 255), "g": _whole(0, 255), "b": _whole(0, 255)}, ("r", "g", "b"))
-OUT_PARAMS = params_schema(
-    {
-        "compress": params_schema({"quality": _whole(0, 100, description="Higher compresses less.")}, ("quality",)),
-        "dpi": _whole(0, 2000, description="300 or 350 suits print."),
-        "format": {"enum": ["jpg", "png"]},
-        "bg_composed": params_schema({"bg_color": _COLOUR}, ("bg_color",)),
-    }
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Feature:
-    """One config of the document; `params` stand in the order of its example, for jconfig is byte-stable.
-
-    `model` is the model_name, or how it follows from the params. `automatic` names the switches that let the vendor
-    choose, each with the params it would override.
-    """
-
-    title: str
-    name: str
-    module: str
-    model: str | Callable[[Mapping[str, Any]], str]
-    params: Mapping[str, Any] = field(default_factory=dict)
-    automatic: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    credits: str = "1.000"
-    key: str = "name"  # `job` in two configs of the document
-
-
-_AUTO = "Lets the vendor choose; on unless one of the params that it overrides is given."
-_STRENGTHS = ("remove_blur", "suppress_noise", "remove_artifacts")
-
-FEATURES: Mapping[str, Feature] = {
-    "enlarge3": Feature(
-        title="AI Image Enlarger",
-        name="enlarge3",
-        module="enlarge3",
-        # "When using 2x, the scale value must be 2, and when using 4x, the scale value can be 4, 6 or 8."
-        model=lambda params: f"EnlargeStandard_{2 if params['scale'] == 2 else 4}x_Stable",
-        params={
-            "suppress_noise": _whole(0, 100, 40),
-            "remove_blur": _whole(0, 100, 60),
-            "scale": {"type": "integer", "enum": [2, 4, 6, 8], "default": 2},
-        },
-    ),
-    "denoise": Feature(
-        title="AI Image Denoiser",
-        name="denoise",
-        module="denoise",
-        model="DenoiseStable",
-        params={"auto_params": _switch(_AUTO), "remove_noise": _whole(0, 100, 75), "sharpen": _whole(0, 100, 75)},
-        automatic={"auto_params": ("remove_noise", "sharpen")},
-    ),
-    "sharpen3": Feature(
-        title="AI Image Sharpener",
-        name="va_sharpen_standard",
-        module="sharpen3",
-        model="SharpenGeneralStable",
-        params={
-            # In the document's workflow example (1), in none of its tables: passed through.
-            "blur_type": {
-                "type": "integer",
-                "minimum": 0,
-                "description": "Passed through; the document does not explain it.",
-            },
-            **{name: _ranged("number", 0, 1, 0.5) for name in _STRENGTHS},
-            "autoparams": _switch(_AUTO),
-            "automodel": _switch("Lets the vendor choose the model; on by default."),
-        },
-        automatic={"autoparams": _STRENGTHS, "automodel": ()},
-        credits="2.000",
-    ),
-    "matting": Feature(title="AI Background Remover", name="matting", module="matting", model="MattingStable"),
-}
-
-_IMAGE = InputSpec("image", ("image/jpeg", "image/png"), max_bytes=10_000_000, max_pixels=34 * MEGAPIXEL)
-
-
-def _operation(name: str, feature: Feature) -> Operation:
-    return Operation(
-        vendor="vanceai",
-        name=name,
-        title=feature.title,
-        inputs=(_IMAGE,),
-        params=params_schema({**feature.params, "out_params": OUT_PARAMS}),
-        outputs=(OutputSpec("image", "The finished picture."),),
-        source=f"VanceAI API document, config file “{feature.title}”",
-        credits=feature.credits,
-    )
-
-
-def jconfig(operation: Operation, params: Mapping[str, Any], extra: Mapping[str, Any]) -> str:
-    """The config file as text: the same job always gives the same bytes. `extra` goes on top of module_params."""
-    feature = FEATURES[operation.name]
-    chosen = {name: not any(rival in params for rival in rivals) for name, rivals in feature.automatic.items()}
-    filled = reading.arranged(operation.params, with_defaults(operation, {**chosen, **params}))
-    out_params = filled.pop("out_params", None)
-    model = feature.model if isinstance(feature.model, str) else feature.model(filled)
-    config = {"module": feature.module, "module_params": {"model_name": model, **filled, **extra}}
-    if out_params is not None:
-        config["out_params"] = out_params
-    return json.dumps({feature.key: feature.name, "config": config}, separators=(",", ":"))
-
-
-class VanceAI(Vendor):
-    """Needs the secret `api_token`."""
+class VanceAI(Vendor, TellsCredits):
+    """Needs the secret `api_token`. `recolor_name`: sd_recolor's config, which the document calls by two names."""
 
     name = "vanceai"
-    operations: Mapping[str, Operation] = {name: _operation(name, feature) for name, feature in FEATURES.items()}
+    operations: Mapping[str, Operation] = OPERATIONS
     announces = True
     charges_at_download = True
     resubmits_free = True
 
-    def __init__(self, pace: Pace | None = None) -> None:
+    def __init__(self, pace: Pace | None = None, recolor_name: str = "recolor") -> None:
         self.pace = pace or PACE
+        self._features = with_recolor_name(recolor_name)
 
     async def try_credentials(self, account: Account) -> None:
+        await self.credits(account)
+
+    async def credits(self, account: Account) -> Credits:
         """How many points there are. The document gives this one as a GET, with the key in the query."""
         url = f"{_url(account, 'point')}?{urlencode(_signed(account, []))}"
         async with account.turn(Purpose.LOOK):
             with reading.told_apart():
                 answer = await account.http.request("GET", url, deadline=PROGRESS_SECONDS, cut=True)
-        if not _data(answer, "point", _secrets(account)):
+        data = _data(answer, "point", _secrets(account))
+        if not data:
             raise reading.unreadable("the answer has no points: this is not VanceAI")
+        total, used = reading.decimal(data.get("max_num")), reading.decimal(data.get("used_num"))
+        return Credits(None if total is None or used is None else f"{total - used:f}", data)
+
+    async def credit_history(self, account: Account, after: str | None, limit: int) -> Page:
+        """In the vendor's order. The cursor keeps the first page's size, or the pages would not fit together."""
+        page, size = _cursor(after) if after is not None else (1, limit)
+        form = [("page", str(page)), ("limit", str(size))]
+        answer = await self._post(account, Purpose.LOOK, "points/record", PROGRESS_SECONDS, form=form)
+        data = _data(answer, "record", _secrets(account))
+        if not isinstance(data.get("datas"), list):
+            raise reading.unreadable("the answer has no list of points")
+        last = reading.whole(data.get("last_page")) or page
+        entries = [entry for entry in data["datas"] if isinstance(entry, Mapping)]
+        return Page(entries, f"{page + 1}-{size}" if entries and page < last else None)
 
     async def prepare(self, account: Account, work: Work) -> Prepared:
-        image = work.inputs.get("image")
-        if not isinstance(image, InputFile):
+        given = work.inputs
+        if inputs_named(work.operation, work.params, given) != given.keys():
+            words = "an input is named by cn_configs and not given, or given and of no use to this work"
+            raise VendorError(words, ErrorClass.INPUT, "control_input", permanent=True)
+        uids = {name: await self._upload(account, file) for name, file in given.items()}
+        text = jconfig(work.operation, work.params, work.extra, uids, self._features)
+        return Prepared({"uid": uids[IMAGE.name], "jconfig": text})
+
+    async def _upload(self, account: Account, file: InputFile | InputLink) -> str:
+        if not isinstance(file, InputFile):
             raise VendorError("VanceAI takes a file, not a link", ErrorClass.INPUT, "no_file", permanent=True)
         parts = [
             Part("api_token", account.secrets["api_token"]),
-            Part("file", image.path, filename=image.filename, content_type=image.content_type),
+            Part("file", file.path, filename=file.filename, content_type=file.content_type),
         ]
         answer = await self._post(account, Purpose.UPLOAD, "upload", UPLOAD_SECONDS, parts=parts)
         uid = reading.identifier(_data(answer, "upload", _secrets(account)).get("uid"))
         if uid is None:
             raise reading.unreadable("the answer to the upload has no uid")
-        return Prepared({"uid": uid, "jconfig": jconfig(work.operation, work.params, work.extra)})
+        return uid
 
     async def submit(self, account: Account, prepared: Prepared, reply_to: str | None, work: Work) -> Submitted:  # noqa: ARG002 - all that counts was prepared
         form = [("uid", str(prepared.data["uid"])), ("jconfig", str(prepared.data["jconfig"]))]
@@ -320,6 +235,14 @@ def _url(account: Account, endpoint: str) -> str:
     return f"{account.base_url.rstrip('/')}/{endpoint}"
 
 
+def _cursor(after: str) -> tuple[int, int]:
+    """Page and size, as `credit_history` gave them away."""
+    page, _, size = after.partition("-")
+    if not all(part.isascii() and part.isdigit() and 0 < len(part) <= _LONGEST_NUMBER for part in (page, size)):
+        raise VendorError("there is no such page", ErrorClass.INPUT, "no_page", permanent=True)
+    return int(page), int(size)
+
+
 def _signed(account: Account, form: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return [("api_token", account.secrets["api_token"]), *form]
 
@@ -357,7 +280,8 @@ def _data(answer: Answer, endpoint: str, secrets: tuple[str, ...], *, paid: bool
     fault = _fault(answer, endpoint, secrets, paid=paid)
     if fault is not None:
         raise fault
-    return reading.section(reading.json_object(answer.body, answer.headers.get("Content-Type", "")), "data")
+    body = reading.redacted_bytes(answer.body, secrets)
+    return reading.section(reading.json_object(body, answer.headers.get("Content-Type", "")), "data")
 
 
 def _read_code(code: int, endpoint: str, payload: Mapping[str, Any], task_id: str | None) -> Update:

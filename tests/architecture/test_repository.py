@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from schemas.event import EventType
-from service.accounts import KNOWN
 from service.config import PREFIX, SECTIONS, Settings
 from service.web.routes import ROUTES
+from tests.architecture import operations_table
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "handlers", "service")
@@ -96,19 +96,11 @@ def test_the_readme_lists_every_setting_and_no_other() -> None:
         assert told_default[1] == part.model_fields["base_url"].default
 
 
-def test_the_readme_lists_every_operation() -> None:
-    table = README.split("## Operations")[1].split("\n## ")[0]
-    told = set(re.findall(r"^\| `(\w+/[\w-]+)`", table, re.MULTILINE))
-    operations = {op.id: op for known in KNOWN for op in known.make(known.pace).operations.values()}
-    assert told == set(operations)
-    for line in table.splitlines():
-        found = re.match(r"^\| `(\w+/[\w-]+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|", line)
-        if found is None:
-            continue
-        operation = operations[found[1]]
-        names = set(re.findall(r"`(\w+)`", found[3]))
-        assert names == set(operation.params["properties"]), found[1]
-        assert re.findall(r"`(\w+)`", found[4]) == [output.name for output in operation.outputs]
+def test_the_readmes_table_of_operations_is_the_catalogue() -> None:
+    rows = operations_table.operations()
+    _, told, _ = operations_table.part_of(README)
+    assert told == operations_table.table(rows), "make operations writes it anew"
+    assert len({operation.id for operation in rows}) == len(rows) == told.count("\n") - 2
 
 
 def test_the_make_targets_of_the_readme_exist() -> None:

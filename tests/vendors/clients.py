@@ -1,9 +1,10 @@
 """What the tests of the vendor clients share: an account without limits, pictures, and a vendor gone mad."""
 
+import asyncio
 import io
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from aiohttp import web
 from hypothesis import strategies as st
 from PIL import Image
 
-from handlers.http import Http
+from handlers.http import Answer, Http, Stream
 from handlers.vendors.contract import Account, InputFile, InputLink, Purpose, Vendor, VendorError, Work
 from service.clock import SystemClock
 from service.vendor_memory import ShortMemory
@@ -99,6 +100,47 @@ def serving(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> A
             await runner.cleanup()
 
     return running()
+
+
+class Saying(Http):
+    """Gives the same answer to everything, without a network: for answers by the hundred."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self._answer = answer
+
+    async def request(self, method: str, url: str, **_: Any) -> Answer:
+        del method, url
+        return self._answer
+
+    def stream(self, method: str, url: str, **_: Any) -> AbstractAsyncContextManager[Stream]:
+        del method, url
+        return nullcontext(_Said(self._answer))
+
+
+class _Said(Stream):
+    def __init__(self, answer: Answer) -> None:
+        self.status, self.headers, self._body = answer.status, answer.headers, answer.body
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self._body), 7):
+            yield self._body[start : start + 7]
+
+
+def told(vendor: Vendor, answer: Answer, doing: Callable[[Account], Awaitable[Any]]) -> Any:
+    """What a call comes to when the vendor answers so: its result, or the VendorError. All else fails the test."""
+
+    async def call() -> Any:
+        http, clock = Saying(answer), SystemClock()
+        account = Account(vendor.name, "http://v", http, http, Turns(), ShortMemory(clock), clock.now, SECRETS)
+        try:
+            return await doing(account)
+        except VendorError as error:
+            return error
+        finally:
+            await http.close()
+
+    return asyncio.run(call())
 
 
 async def error_of(doing: Awaitable[object]) -> VendorError:

@@ -49,6 +49,18 @@ def test_words_are_read_in_the_encoding_they_come_in(body: bytes, content_type: 
     assert reading.json_object(body, content_type) == {"msg": "é"}
 
 
+@pytest.mark.parametrize(
+    ("value", "amount"), [("500.000", "500.000"), (" 7 ", "7"), (107.8, "107.8"), (3, "3"), ("-1", "-1")]
+)
+def test_an_amount_is_read_to_the_digit(value: Any, amount: str) -> None:
+    assert str(reading.decimal(value)) == amount
+
+
+@pytest.mark.parametrize("value", [None, True, "", "x", "nan", "inf", "1e400", "9" * 5000, 10**400, [], {}, 1e300])
+def test_what_no_account_holds_is_no_amount(value: Any) -> None:
+    assert reading.decimal(value) is None
+
+
 def test_what_cannot_be_stored_is_taken_out_of_a_vendors_words() -> None:
     words = reading.json_object(b'{"a": "x\\u0000\\ud800", "b": [NaN, -Infinity, 1e999]}')
     assert words == {"a": "x?", "b": [None, None, None]}

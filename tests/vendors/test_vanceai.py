@@ -19,7 +19,7 @@ from handlers.sandbox.faults import Fault
 from handlers.sandbox.vanceai import VanceAISandbox, VanceAISettings
 from handlers.sandbox.vanceai_webhook import Shape, WebhookPlan
 from handlers.vendors.contract import Accepted, InputFile, InputLink, Prepared, Task
-from handlers.vendors.vanceai import CODES, FEATURES, PACE, VanceAI
+from handlers.vendors.vanceai import CODES, PACE, VanceAI
 from schemas.callback import Callback, Update, UpdateState, Via
 from schemas.job import Charged, ErrorClass
 from tests.vendors import clients
@@ -71,19 +71,21 @@ async def _submitted(
 # -- the way of a job --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("operation", FEATURES)
+@pytest.mark.parametrize("operation", VanceAI.operations)
 async def test_a_job_without_a_webhook_is_finished_by_its_own_answer(operation: str, image: InputFile) -> None:
+    params = {"steps": [{"operation": "sharpen3"}, {"operation": "enlarge3"}]} if operation == "workflow" else {}
     async with _running() as (one, sandbox):
-        task, update = await _submitted(one, image, operation)
+        task, update = await _submitted(one, image, operation, **params)
         assert update is not None
         assert (update.state, update.task_id, update.charged) == (UpdateState.SUCCEEDED, task.id, Charged.YES)
         result = await one.fetched(update.outputs[0].source)
-        factor = 2 if operation == "enlarge3" else 1
+        factor = 2 if operation in ("enlarge3", "enlarge", "chainner", "real_esrgan", "workflow") else 1
         assert result.size == (image.width * factor, image.height * factor)
         assert sandbox.violations == []
         assert one.turns.taken == ["upload", "submit", "fetch"]
+        # The document gives no price for a workflow.
         charged = [f"{paid:.3f}" for _, paid in sandbox.charged]
-        assert charged == [one.vendor.operations[operation].credits]
+        assert charged == [one.vendor.operations[operation].credits or "2.000"]
 
 
 async def test_the_key_travels_in_bodies_only(image: InputFile) -> None:
