@@ -9,7 +9,8 @@ import structlog
 
 from handlers.vendors.contract import Purpose
 from service.clock import Clock
-from service.pacing.pacer import Admission, Pacer, Tracked, Wait
+from service.pacing.pacer import Pacer
+from service.pacing.waits import Admission, Tracked, Wait
 from service.pacing.windows import COUNTED_WITHIN_MS, Sent, Windows
 from service.store import vendor_requests
 from service.store.database import Database, StoreUnavailable

@@ -12,12 +12,11 @@ What is behind never takes what those before it wait for. Times are milliseconds
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import IntEnum
 
-from handlers.vendors.contract import Pace, Purpose
-from service.pacing.lives import Lives
+from handlers.vendors.contract import Purpose
 from service.pacing.promises import Chain, Ledger, Timetable, place_from, timetable
+from service.pacing.waits import OPENING, Admission, Member, Tracked, Wait
 from service.pacing.windows import Sent, Windows
 
 # From here on a question is taken to be the last one: few are wasted, and a place is free earlier.
@@ -34,43 +33,6 @@ _ROADS = 20
 _AGAIN_MS = 200
 # A person who waits for credits or styles has waited long enough to be let in between jobs.
 PATIENT_MS = 10_000
-# The requests that a job sends before its task lives: an upload's slots, and the submission.
-_OPENING = (Purpose.UPLOAD, Purpose.SUBMIT)
-
-
-@dataclass(slots=True, eq=False)
-class Tracked:
-    """A task in flight. `kept_at`: when it was last asked with an answer, or submitted: before the request was sent."""
-
-    key: int
-    lives: Lives
-    begun_at: int
-    kept_at: int
-    deadline_at: int
-    earliest_at: int = 0
-    asking_since: int | None = None
-    missed: int = 0  # answers in which the vendor did not know it
-    tried_at: int = 0  # the last question that was in vain
-
-
-@dataclass(slots=True, eq=False)
-class Admission:
-    """A job that was let through: its opening requests and its task's keep-alives are promised until it ends."""
-
-    unsent: int = len(_OPENING)
-    submitted_at: int | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Wait:
-    """Somebody who waits for a turn."""
-
-    member: "Member"
-    purpose: Purpose | None  # None: for an admission
-    since: int
-    blocks: bool = False
-    task: Tracked | None = None
-    admission: Admission | None = None
 
 
 class Rank(IntEnum):
@@ -89,34 +51,6 @@ _RANKS: Mapping[Purpose | None, Rank] = {
     Purpose.FETCH: Rank.JOB,
     Purpose.LOOK: Rank.LOOK,
 }
-
-
-@dataclass(eq=False)
-class Member:
-    """One account at the host. `hungry`: jobs wait in the store, and only the windows keep them there."""
-
-    name: str
-    account: str
-    pace: Pace
-    windows: Windows = field(init=False)
-    tasks: dict[int, Tracked] = field(default_factory=dict)
-    admissions: list[Admission] = field(default_factory=list)
-    hungry: bool = False
-    refused_until: int = 0  # after a 429: nothing but keep-alives
-    banned_until: int = 0  # and where it said until when: not even those
-
-    def __post_init__(self) -> None:
-        self.windows = Windows([window for window in self.pace.windows if window.scope == "account"])
-
-    @property
-    def least_ms(self) -> int:
-        least = self.pace.least
-        return round(1000 * (0.8 * self.pace.interval if least is None else least))
-
-    @property
-    def patience(self) -> float:
-        """Seconds."""
-        return 0.18 * self.pace.interval if self.pace.patience is None else self.pace.patience
 
 
 class Pacer:
@@ -162,7 +96,7 @@ class Pacer:
         entries = [(each, each.send(now, blocks=wait.blocks)) for each in windows if each.limits]
         if wait.task is not None and wait.purpose is Purpose.POLL:
             wait.task.asking_since = now
-        if wait.admission is not None and wait.purpose in _OPENING:
+        if wait.admission is not None and wait.purpose in OPENING:
             wait.admission.unsent = max(wait.admission.unsent - 1, 0)
             if wait.purpose is Purpose.SUBMIT:
                 wait.admission.unsent, wait.admission.submitted_at = 0, now
@@ -295,7 +229,7 @@ class Pacer:
     def _rank(self, wait: Wait, now: int) -> Rank | None:
         """None: not worth a request yet."""
         task = wait.task
-        if wait.purpose is Purpose.AUTH or (wait.admission is not None and wait.purpose in _OPENING):
+        if wait.purpose is Purpose.AUTH or (wait.admission is not None and wait.purpose in OPENING):
             return Rank.OWED
         if wait.purpose is Purpose.LOOK and now - wait.since >= PATIENT_MS:
             return Rank.JOB

@@ -10,7 +10,7 @@ from handlers.vendors.contract import Pace, Purpose, Turn, VendorError
 from service.metrics import Count
 from service.pacing.host import Host
 from service.pacing.lives import Lives
-from service.pacing.pacer import Admission, Member, Tracked, Wait
+from service.pacing.waits import Admission, Member, Tracked, Wait
 from service.pacing.windows import COUNTED_WITHIN_MS, Sent, WindowState
 from service.store import lives, submissions, vendor_requests
 from service.store.submissions import Submission

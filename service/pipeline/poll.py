@@ -10,7 +10,7 @@ from schemas.callback import Callback, Update, UpdateState
 from schemas.job import Charged, ErrorClass, Failure, JobState
 from service.pacing.health import Call
 from service.pacing.host import TaskEnded
-from service.pacing.pacer import Tracked
+from service.pacing.waits import Tracked
 from service.pipeline import announce, receive, retry
 from service.pipeline.core import Announced, Core
 from service.store import callbacks, jobs, lives, submissions

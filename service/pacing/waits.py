@@ -1,0 +1,76 @@
+"""Who waits at a vendor, and for what: accounts, their tasks in flight, and the jobs that were let through. No logic.
+
+Times are milliseconds of a clock that is never set.
+"""
+
+from dataclasses import dataclass, field
+
+from handlers.vendors.contract import Pace, Purpose
+from service.pacing.lives import Lives
+from service.pacing.windows import Windows
+
+# The requests that a job sends before its task lives: an upload's slots, and the submission.
+OPENING = (Purpose.UPLOAD, Purpose.SUBMIT)
+
+
+@dataclass(slots=True, eq=False)
+class Tracked:
+    """A task in flight. `kept_at`: when it was last asked with an answer, or submitted: before the request was sent."""
+
+    key: int
+    lives: Lives
+    begun_at: int
+    kept_at: int
+    deadline_at: int
+    earliest_at: int = 0
+    asking_since: int | None = None
+    missed: int = 0  # answers in which the vendor did not know it
+    tried_at: int = 0  # the last question that was in vain
+
+
+@dataclass(slots=True, eq=False)
+class Admission:
+    """A job that was let through: its opening requests and its task's keep-alives are promised until it ends."""
+
+    unsent: int = len(OPENING)
+    submitted_at: int | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Wait:
+    """Somebody who waits for a turn."""
+
+    member: "Member"
+    purpose: Purpose | None  # None: for an admission
+    since: int
+    blocks: bool = False
+    task: Tracked | None = None
+    admission: Admission | None = None
+
+
+@dataclass(eq=False)
+class Member:
+    """One account at the host. `hungry`: jobs wait in the store, and only the windows keep them there."""
+
+    name: str
+    account: str
+    pace: Pace
+    windows: Windows = field(init=False)
+    tasks: dict[int, Tracked] = field(default_factory=dict)
+    admissions: list[Admission] = field(default_factory=list)
+    hungry: bool = False
+    refused_until: int = 0  # after a 429: nothing but keep-alives
+    banned_until: int = 0  # and where it said until when: not even those
+
+    def __post_init__(self) -> None:
+        self.windows = Windows([window for window in self.pace.windows if window.scope == "account"])
+
+    @property
+    def least_ms(self) -> int:
+        least = self.pace.least
+        return round(1000 * (0.8 * self.pace.interval if least is None else least))
+
+    @property
+    def patience(self) -> float:
+        """Seconds."""
+        return 0.18 * self.pace.interval if self.pace.patience is None else self.pace.patience
