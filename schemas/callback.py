@@ -29,6 +29,7 @@ class Callback:
 class UpdateState(StrEnum):
     HINT = "hint"  # unsigned words: worth asking the vendor, worth nothing more
     RUNNING = "running"
+    MISSING = "missing"  # the vendor does not know the task: perhaps not yet, perhaps not any more
     SUCCEEDED = "succeeded"
     FAILED = "failed"
 
@@ -44,7 +45,10 @@ class FoundOutput:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A callback's meaning. `raw_state` keeps the vendor's own word for the state, listed or not."""
+    """A callback's meaning. `raw_state` keeps the vendor's own word for the state, listed or not.
+
+    `ask_again_ms` is the least wait before the next question that the vendor wants, where it says so.
+    """
 
     state: UpdateState
     raw_state: str | None = None
@@ -54,6 +58,7 @@ class Update:
     failure: Failure | None = None
     charged: Charged = Charged.UNKNOWN
     credits: str | None = None
+    ask_again_ms: int | None = None
     raw: Mapping[str, Any] = field(default_factory=dict)
 
     @property

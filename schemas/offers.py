@@ -47,6 +47,7 @@ class Operation(TypedDict):
         bool, Field(description="Known from the vendor's tables alone: listed with its limits, and not callable.")
     ]
     source: Annotated[str, Field(description="The document that this comes from.")]
+    note: Annotated[str | None, Field(description="What the document leaves open, or what no limit can say.")]
     configured: Annotated[bool, Field(description="Whether this installation has an account at the vendor.")]
 
 
