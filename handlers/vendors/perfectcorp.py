@@ -166,7 +166,7 @@ class PerfectCorp(Vendor, TellsCredits, HasStyles):
             raise reading.unreadable("the answer has no credits")
         left = [_amount(lot) for lot in lots if not _expired(lot, account.now())]
         known = [amount for amount in left if amount is not None]
-        return Credits(str(sum(known, Decimal(0))) if len(known) == len(left) else None, payload)
+        return Credits(format(sum(known, Decimal(0)), "f") if len(known) == len(left) else None, payload)
 
     async def credit_history(self, account: Account, after: str | None, limit: int) -> Page:
         payload = await self._looked(account, "client/credit/history", _page(after, limit))
