@@ -119,8 +119,12 @@ def read(callback: Callback, task_id: str | None) -> Update:
 
 
 def _meaning(code: str | None, status: int) -> Meaning:
-    listed = None if code is None else CODES.get(code) or ENGINE.get(code)
-    return listed or reading.by_status(status)
+    if code in CODES:
+        return CODES[code]
+    if code in ENGINE:
+        # Of a request: what a new job could mend, the same call may as well.
+        return replace(ENGINE[code], permanent=not ENGINE[code].retryable)
+    return reading.by_status(status)
 
 
 def _code(payload: Mapping[str, Any]) -> str | None:
