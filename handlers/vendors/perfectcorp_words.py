@@ -79,7 +79,7 @@ def fault(answer: Answer, secrets: tuple[str, ...], *, paid: bool = False, reuse
     status, code = _status(answer.status, payload), _code(payload)
     if code is None and reading.fine(status):
         return None
-    meaning = _meaning(code, status)
+    meaning = _meaning(code or "", status)
     if reused and meaning.error_class not in _NOT_THE_FILES:
         meaning = replace(meaning, permanent=False)
     message = reading.redacted(reading.readable(payload.get("error")), secrets)
@@ -118,7 +118,7 @@ def read(callback: Callback, task_id: str | None) -> Update:
     return told
 
 
-def _meaning(code: str | None, status: int) -> Meaning:
+def _meaning(code: str, status: int) -> Meaning:
     if code in CODES:
         return CODES[code]
     if code in ENGINE:
