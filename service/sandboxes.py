@@ -6,19 +6,24 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+from handlers.sandbox.perfectcorp import PerfectCorpSandbox
 from handlers.sandbox.picwish import PicWishSandbox
 from handlers.sandbox.server import Sandbox
 from handlers.sandbox.vanceai import VanceAISandbox
 
-MAKE: Mapping[str, Callable[..., Sandbox[Any, Any]]] = {"vanceai": VanceAISandbox, "picwish": PicWishSandbox}
+MAKE: Mapping[str, Callable[..., Sandbox[Any, Any]]] = {
+    "vanceai": VanceAISandbox,
+    "perfectcorp": PerfectCorpSandbox,
+    "picwish": PicWishSandbox,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxVendor:
-    """Where one stand-in listens, and the key that it takes. The key opens nothing but the stand-in."""
+    """Where one stand-in listens, and what it takes, by the settings' names. It opens nothing but the stand-in."""
 
     base_url: str
-    key: str = field(repr=False)
+    credentials: Mapping[str, str] = field(repr=False)
 
 
 class Sandboxes:
@@ -38,7 +43,7 @@ class Sandboxes:
                 sandbox = make(seed=time.time_ns())
                 await sandbox.start(host, wanted.get(name, 0))
                 stack.push_async_callback(sandbox.stop)
-                vendors[name] = SandboxVendor(sandbox.base_url, sandbox.key)
+                vendors[name] = SandboxVendor(sandbox.base_url, sandbox.credentials)
             self.vendors = vendors
             self._running = stack.pop_all()
 

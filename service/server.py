@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from service import log as log_module
 from service.app import Wirephoto, running
-from service.config import SECTIONS, Settings, section
+from service.config import Settings, section
 from service.vendor_settings import VendorSettings
 
 if TYPE_CHECKING:
@@ -116,8 +116,8 @@ async def with_sandboxes(settings: Settings, stack: AsyncExitStack) -> Settings:
 
 def _played(settings: Settings, name: str, vendor: "SandboxVendor") -> VendorSettings:
     """The vendor's own settings, with its stand-in in its place."""
-    key = dict.fromkeys(SECTIONS[name].CREDENTIALS, SecretStr(vendor.key))
-    return section(settings, name).model_copy(update={"base_url": vendor.base_url, **key})
+    credentials = {part: SecretStr(value) for part, value in vendor.credentials.items()}
+    return section(settings, name).model_copy(update={"base_url": vendor.base_url, **credentials})
 
 
 def _show_key(key: str) -> None:

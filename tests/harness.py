@@ -14,8 +14,10 @@ from aiohttp import web
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
+from handlers.sandbox.perfectcorp import PerfectCorpSandbox
 from handlers.sandbox.picwish import PicWishSandbox
 from handlers.sandbox.picwish import PicWishSettings as PicWishPlay
+from handlers.sandbox.server import Sandbox
 from handlers.sandbox.vanceai import VanceAISandbox
 from handlers.sandbox.vanceai import VanceAISettings as VanceAIPlay
 from service.app import Wirephoto, running
@@ -23,7 +25,6 @@ from service.clock import Clock
 from service.config import SECTIONS, Settings
 from service.server import listen, serving
 from service.store.database import Database
-from service.vendor_settings import PicWishSettings, VanceAISettings
 from service.web.docs import openapi
 from tests import stores
 from tests.described import Description
@@ -191,6 +192,7 @@ class Stand:
     client: Client
     vanceai: VanceAISandbox
     picwish: PicWishSandbox
+    perfectcorp: PerfectCorpSandbox | None = None
 
 
 TERMINAL = ("job.succeeded", "job.failed", "job.canceled")
@@ -201,7 +203,11 @@ def terminal_events(events: Sequence[Mapping[str, Any]], job_id: str) -> list[Ma
 
 
 def settings_for(
-    data_dir: Path, vanceai: VanceAISandbox | None = None, picwish: PicWishSandbox | None = None, **changes: Any
+    data_dir: Path,
+    vanceai: VanceAISandbox | None = None,
+    picwish: PicWishSandbox | None = None,
+    perfectcorp: PerfectCorpSandbox | None = None,
+    **changes: Any,
 ) -> Settings:
     """Settings that read neither a file nor the environment; `vanceai_settings={…}` changes that vendor's own."""
     values: dict[str, Any] = {
@@ -213,16 +219,18 @@ def settings_for(
         "database_url": None if (url := stores.url_for(data_dir)) is None else SecretStr(url),
         **changes,
     }
-    if vanceai is not None:
-        own = values.pop("vanceai_settings", {})
-        values["vanceai"] = VanceAISettings(
-            **{"base_url": vanceai.base_url, "api_token": SecretStr(vanceai.key), "poll_seconds": 0.05, **own}
-        )
-    if picwish is not None:
-        own = values.pop("picwish_settings", {})
-        values["picwish"] = PicWishSettings(
-            **{"base_url": picwish.base_url, "api_key": SecretStr(picwish.key), "poll_seconds": 0.05, **own}
-        )
+    played: Mapping[str, Sandbox[Any, Any] | None] = {
+        "vanceai": vanceai,
+        "picwish": picwish,
+        "perfectcorp": perfectcorp,
+    }
+    for name, vendor in played.items():
+        own = values.pop(f"{name}_settings", {})
+        if vendor is not None:
+            # Perfect Corp's pace is what its tests are about; all others are asked as often as a test has patience for.
+            hurry = {} if name == "perfectcorp" else {"poll_seconds": 0.05}
+            account = {part: SecretStr(value) for part, value in vendor.credentials.items()}
+            values[name] = SECTIONS[name](**{"base_url": vendor.base_url, **account, **hurry, **own})
     sections = {name: part() for name, part in SECTIONS.items()}  # type: ignore[call-arg]  # each has its base_url
     return Settings.model_construct(**{**Settings().model_dump(), **sections, **values})
 
@@ -236,9 +244,13 @@ async def stand(
     database: Database | None = None,
     vanceai: VanceAISandbox | None = None,
     picwish: PicWishSandbox | None = None,
+    perfectcorp: PerfectCorpSandbox | None = None,
     **changes: Any,
 ) -> AsyncIterator[Stand]:
-    """A service with both sandboxes. `reachable`: vendors can call us back. What is given is already started."""
+    """A service with VanceAI's and PicWish's sandboxes, and with Perfect Corp's where it is given.
+
+    `reachable`: vendors can call us back. What is given is already started.
+    """
     async with AsyncExitStack() as stack:
         if vanceai is None:
             vanceai = VanceAISandbox(VanceAIPlay(work_seconds=0, poll_seconds=0))
@@ -248,7 +260,7 @@ async def stand(
             picwish = PicWishSandbox(PicWishPlay(work_seconds=0, poll_seconds=0))
             await picwish.start()
             stack.push_async_callback(picwish.stop)
-        settings = settings_for(data_dir, vanceai, picwish, **changes)
+        settings = settings_for(data_dir, vanceai, picwish, perfectcorp, **changes)
         sock = listen(settings)
         stack.callback(sock.close)
         port = sock.getsockname()[1]
@@ -258,4 +270,4 @@ async def stand(
         await stack.enter_async_context(serving(wirephoto, sock))
         http = await stack.enter_async_context(aiohttp.ClientSession())
         client = Client(f"http://127.0.0.1:{port}", http, described=Description(openapi()))
-        yield Stand(wirephoto, client, vanceai, picwish)
+        yield Stand(wirephoto, client, vanceai, picwish, perfectcorp)

@@ -3,19 +3,22 @@
 Everything here is deterministic and blocks: call it in a thread. Sizes are pixels.
 """
 
+import hashlib
 import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 
-from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter, ImageOps, PngImagePlugin
+from PIL import ExifTags, Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter, ImageOps, ImageStat, PngImagePlugin
 
-MARK = "Wirephoto sandbox"  # in every result: PNG text chunk "Comment", JPEG comment
+MARK = "Wirephoto sandbox"  # in every result: PNG text chunk "Comment", JPEG comment, WebP's EXIF ImageDescription
 MAX_PIXELS = 64_000_000  # of an enlarged picture; beyond it the scale gives way, not the machine
 _SMALL = (256, 256)  # foreground estimates need no more
 _WHITE = (255, 255, 255)
-_CONTENT_TYPES: Mapping[str, str] = {"png": "image/png", "jpg": "image/jpeg"}
+_CONTENT_TYPES: Mapping[str, str] = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
+
+Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -59,18 +62,22 @@ def decode(data: bytes) -> Image.Image:
 
 
 def encode(image: Image.Image, form: str, *, quality: int = 92, dpi: int = 72) -> Picture:
-    """Encode as `png` or `jpg`, marked as a sandbox result; jpg has no transparency and is laid on white."""
+    """Encode as `png`, `jpg` or `webp`, marked as a sandbox result; jpg has no transparency and is laid on white."""
     buffer = io.BytesIO()
     if form == "png":
         info = PngImagePlugin.PngInfo()
         info.add_text("Comment", MARK)
         image.save(buffer, "PNG", pnginfo=info, dpi=(dpi, dpi), compress_level=3)
+    elif form == "webp":
+        exif = Image.Exif()
+        exif[ExifTags.Base.ImageDescription] = MARK
+        image.save(buffer, "WEBP", quality=quality, exif=exif)
     else:
         on_background(image).save(buffer, "JPEG", quality=quality, dpi=(dpi, dpi), comment=MARK.encode())
     return Picture(buffer.getvalue(), _CONTENT_TYPES[form], image.width, image.height)
 
 
-def on_background(image: Image.Image, colour: tuple[int, int, int] = _WHITE) -> Image.Image:
+def on_background(image: Image.Image, colour: Colour = _WHITE) -> Image.Image:
     if "A" not in image.getbands():
         return image.convert("RGB")
     ground = Image.new("RGB", image.size, colour)
@@ -121,6 +128,62 @@ def colorize(image: Image.Image, warmth: float) -> Image.Image:
     return ImageOps.colorize(on_background(image).convert("L"), black=(18, 20, 32), white=(255, 250, 238), mid=middle)
 
 
+def mean_colour(image: Image.Image, mask: Image.Image | None = None) -> Colour:
+    """The mean of what is white in `mask`, or of all."""
+    red, green, blue = ImageStat.Stat(on_background(image), mask).mean[:3]
+    return round(red), round(green), round(blue)
+
+
+def tinted(image: Image.Image, mask: Image.Image, colour: Colour, strength: float) -> Image.Image:
+    """`colour` laid over what is white in `mask`; `strength` 0–1."""
+    flat = on_background(image)
+    veiled = Image.blend(flat, Image.new("RGB", flat.size, colour), strength)
+    return Image.composite(veiled, flat, mask)
+
+
+def crown(image: Image.Image) -> Image.Image:
+    """A soft greyscale mask round the upper part of the head, where hair is."""
+    small = head(image)
+    above = ImageChops.offset(small, 0, -image.height // 8)
+    above.paste(0, (0, image.height * 7 // 8, image.width, image.height))
+    return ImageChops.subtract(above, small.point(lambda v: v // 2))
+
+
+def erased(image: Image.Image, mask: Image.Image) -> Image.Image:
+    """What is white in `mask` is gone: the rest's colours flow in."""
+    flat, hole = on_background(image), mask.convert("L")
+    rest = ImageOps.invert(hole)
+    if rest.getextrema()[1]:
+        colour = mean_colour(flat, rest.point(lambda v: 255 if v > 127 else 0))
+        flat.paste(Image.new("RGB", flat.size, colour), mask=hole)
+    return Image.composite(flat.filter(ImageFilter.GaussianBlur(max(2, min(flat.size) / 24))), flat, hole)
+
+
+def aged(image: Image.Image, years: int) -> Image.Image:
+    """`years` older, or younger where it is below 0: contrast and grey come with age."""
+    flat, part = on_background(image), max(-1.0, min(1.0, years / 50))
+    if part < 0:
+        return Image.blend(flat, flat.filter(ImageFilter.GaussianBlur(2)), -part / 2)
+    return ImageEnhance.Color(sharpen(flat, part)).enhance(1.0 - 0.6 * part)
+
+
+def drawn(words: str, size: tuple[int, int], colour: Colour) -> Image.Image:
+    """A picture out of nothing: bands of light and discs that follow from the words, and the words below them."""
+    dice = hashlib.sha256(words.encode()).digest()
+    ground = ImageOps.colorize(Image.linear_gradient("L").resize(size), black=colour, white=_WHITE)
+    draw = ImageDraw.Draw(ground, "RGBA")
+    width, height = size
+    for place in range(0, 30, 5):
+        x, y, reach, *tone = dice[place : place + 5]
+        centre, radius = (x * width // 255, y * height // 255), 40 + reach * width // 1000
+        box = (centre[0] - radius, centre[1] - radius, centre[0] + radius, centre[1] + radius)
+        draw.ellipse(box, fill=(tone[0], tone[1], 255 - tone[0], 120))
+    readable = words.encode("ascii", "replace").decode()
+    for line, start in enumerate(range(0, min(len(readable), 240), 60)):
+        draw.text((32, height - 140 + 28 * line), readable[start : start + 60], fill=(0, 0, 0, 220), font_size=24)
+    return ground
+
+
 def cut_out(image: Image.Image, mask: Image.Image) -> Image.Image:
     whole = on_background(image)
     whole.putalpha(mask)
@@ -163,7 +226,7 @@ def head(image: Image.Image) -> Image.Image:
     return mask.filter(ImageFilter.GaussianBlur(3)).resize(image.size, Image.Resampling.BICUBIC)
 
 
-def _border_colours(small: Image.Image) -> list[tuple[int, int, int]]:
+def _border_colours(small: Image.Image) -> list[Colour]:
     """The six colours that paint the outermost pixels best."""
     width, height = small.size
     sides = [(0, 0, width, 2), (0, height - 2, width, height), (0, 0, 2, height), (width - 2, 0, width, height)]
@@ -173,7 +236,7 @@ def _border_colours(small: Image.Image) -> list[tuple[int, int, int]]:
     return [(palette[i], palette[i + 1], palette[i + 2]) for i in range(0, len(palette), 3)]
 
 
-def _distance(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+def _distance(image: Image.Image, colour: Colour) -> Image.Image:
     channels = ImageChops.difference(image, Image.new("RGB", image.size, colour)).split()
     return reduce(ImageChops.lighter, channels)
 

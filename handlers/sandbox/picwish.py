@@ -7,7 +7,7 @@ the body's `status` always say the same.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import PurePath
@@ -105,9 +105,15 @@ class PicWishSandbox(Sandbox[PicWishSettings, PicWishTask]):
         clock: Callable[[], float] = time.time,
         seed: int = 0,
         monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        super().__init__(settings or PicWishSettings(), key=key, clock=clock, seed=seed, monotonic=monotonic)
+        super().__init__(settings or PicWishSettings(), clock=clock, seed=seed, monotonic=monotonic, sleep=sleep)
+        self.key = key
         self._arrivals: deque[float] = deque()
+
+    @property
+    def credentials(self) -> Mapping[str, str]:
+        return {"api_key": self.key}
 
     def route_table(self) -> Iterable[Route]:
         slug = "{slug:" + "|".join(VISUAL_TASKS) + "}"
@@ -117,7 +123,7 @@ class PicWishSandbox(Sandbox[PicWishSettings, PicWishTask]):
             Route("result", ("GET", "HEAD"), "/results/{secret}/{task_id}/{name}.{form:png|jpg}", self._result),
         )
 
-    def arrived(self, endpoint: str, at: float) -> RefusedError | None:
+    def arrived(self, endpoint: str, request: web.Request, at: float) -> RefusedError | None:  # noqa: ARG002 - all keys are one here
         """QPS: a strict sliding window of one second over the arrivals at the server."""
         if endpoint == "result":
             return None

@@ -38,7 +38,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Asked:
-    """One request, whole. `encoding` of its body: multipart, urlencoded, other, or none for an empty one."""
+    """One request, whole. `encoding` of its body: multipart, urlencoded, other (then `body` has it), or none."""
 
     request: web.Request
     endpoint: str
@@ -48,6 +48,7 @@ class Asked:
     query_names: frozenset[str]
     files: Mapping[str, Upload]
     repeated: frozenset[str]
+    body: bytes = b""
     answered: asyncio.Event = field(default_factory=asyncio.Event)  # the vendor has said, or lost, its answer
 
     def seen(self, secrets: frozenset[str]) -> Seen:
@@ -61,9 +62,9 @@ async def read(request: web.Request, endpoint: str, at: float) -> Asked:
     """Read the whole request. Raises ValueError for a malformed body, web.HTTPException for an oversized one."""
     encoding = _ENCODINGS.get(request.content_type, "other") if request.can_read_body else "none"
     form = await request.post()
-    if encoding == "other":
-        await request.read()
-    names = [*request.query, *form]
+    body = await request.read() if encoding == "other" else b""
+    # By items: the keys alone are told once each, however often they were given.
+    names = [name for pairs in (request.query, form) for name, _ in pairs.items()]
     files: dict[str, Upload] = {}
     fields: dict[str, str] = dict(request.query)
     for name, value in form.items():
@@ -81,6 +82,7 @@ async def read(request: web.Request, endpoint: str, at: float) -> Asked:
         query_names=frozenset(request.query),
         files=files,
         repeated=frozenset(name for name in names if names.count(name) > 1),
+        body=body,
     )
 
 

@@ -78,7 +78,8 @@ class Sandbox(ABC, Generic[SettingsT, TaskT]):
 
     `settings` may be replaced at any time (`parallel` counts from the start); `faults` queues trouble; `requests`,
     `violations` and `charged` tell what happened. `clock` gives the vendor's time (seconds since 1970: stamps and
-    expiry), `monotonic` the arrival times that rate limits are measured by. The same `seed` gives the same ids.
+    expiry), `monotonic` the arrival times that rate limits are measured by, `sleep` lets that time pass: the work takes
+    as long as it says. (`max_seconds` alone is measured by the wall.) The same `seed` gives the same ids.
     """
 
     base_path = ""
@@ -89,15 +90,15 @@ class Sandbox(ABC, Generic[SettingsT, TaskT]):
         self,
         settings: SettingsT,
         *,
-        key: str,
         clock: Callable[[], float] = time.time,
         seed: int = 0,
         monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.settings = settings
-        self.key = key
         self.clock = clock
         self.monotonic = monotonic
+        self.sleep = sleep
         self.routes = tuple(self.route_table())
         self.faults = Faults(route.endpoint for route in self.routes)
         self.requests: list[Seen] = []
@@ -119,7 +120,12 @@ class Sandbox(ABC, Generic[SettingsT, TaskT]):
     def route_table(self) -> Iterable[Route]:
         """Every URL of the vendor's document."""
 
-    def arrived(self, endpoint: str, at: float) -> RefusedError | None:
+    @property
+    @abstractmethod
+    def credentials(self) -> Mapping[str, str]:
+        """What a client must have, by the names of Wirephoto's settings for it. They open nothing but this sandbox."""
+
+    def arrived(self, endpoint: str, request: web.Request, at: float) -> RefusedError | None:
         """Called as soon as a request's head is there: the place for rate limits. Faults come after it."""
 
     def not_found(self, error: web.HTTPException) -> web.Response:
@@ -164,11 +170,16 @@ class Sandbox(ABC, Generic[SettingsT, TaskT]):
         await self.stop()
 
     @property
-    def base_url(self) -> str:
-        """What a client is configured with; only known once started."""
+    def origin(self) -> str:
+        """Where it listens; only known once started."""
         if not self._origin:
             raise RuntimeError("the sandbox has no URL before start()")
-        return self._origin + self.base_path
+        return self._origin
+
+    @property
+    def base_url(self) -> str:
+        """What a client is configured with; only known once started."""
+        return self.origin + self.base_path
 
     @property
     def session(self) -> aiohttp.ClientSession:
@@ -238,13 +249,13 @@ class Sandbox(ABC, Generic[SettingsT, TaskT]):
         task.ended.set()
 
     async def _work(self, task: TaskT, make: Make, fate: State | None) -> None:
-        await asyncio.sleep(self.settings.queue_seconds)
+        await self.sleep(self.settings.queue_seconds)
         async with self._parallel:
             task.started_at = self.clock()
             task.state = State.RUNNING
             time_taken = self.settings.work_seconds
             taken = time_taken() if callable(time_taken) else time_taken
-            await (asyncio.sleep(taken) if isinstance(taken, float | int) else taken)
+            await (self.sleep(taken) if isinstance(taken, float | int) else taken)
             if fate is None:
                 await asyncio.Event().wait()
             if fate is State.FAILED:
@@ -260,8 +271,13 @@ class Sandbox(ABC, Generic[SettingsT, TaskT]):
     ) -> web.StreamResponse:
         if (error := request.match_info.http_exception) is None:
             return await handler(request)
-        asked = await read(request, "unknown", self.monotonic())
+        at = self.monotonic()
+        refusal = self.arrived("unknown", request, at)
+        asked = await read(request, "unknown", at)
         self._note(asked)
+        if refusal is not None:
+            self.breach(asked, refusal.breach)
+            return refusal.answer
         # The path is not told: it may hold what should not be told.
         self.breach(asked, f"no such URL or method ({error.status})")
         return self.not_found(error)
@@ -273,7 +289,7 @@ class Sandbox(ABC, Generic[SettingsT, TaskT]):
     def _answering(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def answer(request: web.Request) -> web.StreamResponse:
             at = self.monotonic()
-            refusal = self.arrived(route.endpoint, at)
+            refusal = self.arrived(route.endpoint, request, at)
             try:
                 asked = await read(request, route.endpoint, at)
             except web.HTTPRequestEntityTooLarge:
@@ -283,12 +299,15 @@ class Sandbox(ABC, Generic[SettingsT, TaskT]):
                 self.violations.append(f"{request.method} {route.endpoint}: malformed body")
                 raise web.HTTPBadRequest from None
             self._note(asked)
+            if refusal is not None:
+                # Noted here, for a fault may hide the refusal from the client and undoes nothing.
+                self.breach(asked, refusal.breach)
             fault, gate = self.faults.take(route.endpoint)
 
             async def work() -> web.Response:
+                if refusal is not None:
+                    return refusal.answer
                 try:
-                    if refusal is not None:
-                        raise refusal
                     return await route.handle(asked)
                 except RefusedError as error:
                     if error.breach:
@@ -311,7 +330,7 @@ class Sandbox(ABC, Generic[SettingsT, TaskT]):
     ) -> web.Response:
         """The answer with the fault done to it."""
         if fault.delay:
-            await asyncio.sleep(fault.delay)
+            await self.sleep(fault.delay)
         answer = await work() if fault.after_work else None
         if fault.hold:
             # The vendor believes it has answered: what follows an answer, such as a webhook, is not held up.

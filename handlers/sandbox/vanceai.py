@@ -8,7 +8,7 @@ import asyncio
 import ipaddress
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -117,11 +117,17 @@ class VanceAISandbox(Sandbox[VanceAISettings, VanceAITask]):
         clock: Callable[[], float] = time.time,
         seed: int = 0,
         monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        super().__init__(settings or VanceAISettings(), key=key, clock=clock, seed=seed, monotonic=monotonic)
+        super().__init__(settings or VanceAISettings(), clock=clock, seed=seed, monotonic=monotonic, sleep=sleep)
+        self.key = key
         self.webhooks: list[WebhookSent] = []
         self.points: list[Point] = []
         self._files: dict[str, Stored] = {}
+
+    @property
+    def credentials(self) -> Mapping[str, str]:
+        return {"api_token": self.key}
 
     def route_table(self) -> Iterable[Route]:
         base = self.base_path

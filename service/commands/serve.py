@@ -98,7 +98,7 @@ def _ports(ctx: click.Context, param: click.Parameter, value: str) -> Mapping[st
 @click.option(
     "--ports",
     # Fixed ones, so that settings once pasted still fit tomorrow.
-    default="vanceai=8091,picwish=8092",
+    default="vanceai=8091,picwish=8092,perfectcorp=8093",
     show_default=True,
     callback=_ports,
     help="Each vendor's port; 0 takes a free one.",
@@ -115,7 +115,7 @@ async def _stand_in(host: str, ports: Mapping[str, int]) -> None:
     import signal
 
     from service.accounts import KNOWN
-    from service.config import PREFIX, SECTIONS
+    from service.config import PREFIX
     from service.sandboxes import Sandboxes
 
     stop = asyncio.Event()
@@ -128,8 +128,8 @@ async def _stand_in(host: str, ports: Mapping[str, int]) -> None:
         for known in KNOWN:
             vendor, prefix = sandboxes.vendors[known.name], f"{PREFIX}{known.name.upper()}__"
             click.echo(f"export {prefix}BASE_URL={vendor.base_url}")
-            for credential in SECTIONS[known.name].CREDENTIALS:
-                click.echo(f"export {prefix}{credential.upper()}={vendor.key}")
+            for credential, value in vendor.credentials.items():
+                click.echo(f"export {prefix}{credential.upper()}={value}")
         # Without these the stand-ins could neither fetch from nor call a Wirephoto beside them.
         click.echo(f"export {PREFIX}PUBLIC_URL=http://127.0.0.1:8080 {PREFIX}ALLOW_NETWORKS=127.0.0.0/8,::1/128")
         sys.stdout.flush()

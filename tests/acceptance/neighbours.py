@@ -10,7 +10,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from handlers.sandbox.picwish import PicWishSandbox
 from handlers.sandbox.picwish import PicWishSettings as PicWishPlay
 from handlers.sandbox.vanceai import VanceAISandbox
-from service.config import SECTIONS
 
 
 @contextmanager
@@ -25,7 +24,7 @@ def vendors() -> Iterator[dict[str, str]]:
             for name, vendor in (("vanceai", vanceai), ("picwish", picwish)):
                 prefix = f"WIREPHOTO_{name.upper()}__"
                 settings[f"{prefix}BASE_URL"] = vendor.base_url
-                settings.update({f"{prefix}{part.upper()}": vendor.key for part in SECTIONS[name].CREDENTIALS})
+                settings.update({f"{prefix}{part.upper()}": value for part, value in vendor.credentials.items()})
             ready.set()
             await asyncio.to_thread(stop.wait)
 

@@ -239,11 +239,14 @@ def test_version_is_said(tmp_path: Path) -> None:
 
 
 def test_the_sandboxes_alone_print_settings_that_a_service_takes(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "service.cli", "sandbox", "--ports", "vanceai=0,picwish=0"]
+    command = [sys.executable, "-m", "service.cli", "sandbox", "--ports", "vanceai=0,picwish=0,perfectcorp=0"]
     with subprocess.Popen(command, cwd=tmp_path, env=environment({}), stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            lines = [process.stdout.readline() for _ in range(6)]
+            lines = [process.stdout.readline()]
+            while "PUBLIC_URL" not in lines[-1]:
+                lines.append(process.stdout.readline())
+                assert lines[-1], lines
             pasted = dict(part.split("=", 1) for line in lines[1:] for part in line.removeprefix("export ").split())
             checked = wirephoto("check", cwd=tmp_path, env={**pasted, "WIREPHOTO_PORT": str(closed_port())})
         finally:

@@ -260,6 +260,7 @@ async def test_unknown_repeated_or_misplaced_fields_and_urls_are_noted(vendor: A
             async with request as reply:
                 await reply.read()
         assert len(client.sandbox.violations) == 6
+        assert "POST progress: given twice: trans_id" in client.sandbox.violations
 
 
 async def test_progress_download_and_history_answer_to_get_as_well(vendor: Any) -> None:
