@@ -144,6 +144,7 @@ class PerfectCorpSettings(VendorSettings):
     keepalive_seconds: float = Field(10, gt=0)  # a task unasked for longer is dropped by the vendor
     features: dict[str, FeatureCall] = Field(default_factory=dict)
     slugs: dict[str, Slug] = Field(default_factory=dict)
+    file_size: bool = False
 
     @field_validator("features")
     @classmethod
@@ -164,7 +165,7 @@ class PerfectCorpSettings(VendorSettings):
 
     def options(self) -> Mapping[str, Any]:
         calls = {name: perfectcorp_features.Call(**call.model_dump()) for name, call in self.features.items()}
-        return {"features": calls, "slugs": self.slugs}
+        return {"features": calls, "slugs": self.slugs, "file_size": self.file_size}
 
     def paced(self, pace: Pace) -> Pace:
         return replace(super().paced(pace), keep_alive=self.keepalive_seconds)

@@ -66,6 +66,7 @@ class PerfectCorp(Vendor, TellsCredits, HasStyles):
     """Needs the secrets `client_id` and `client_secret`.
 
     `features` tell how declared features are called; `slugs` stand in for the table's, by the operation's name.
+    `file_size`: the file call names the size of each picture, as newer documents want it [public].
     """
 
     name = "perfectcorp"
@@ -77,11 +78,13 @@ class PerfectCorp(Vendor, TellsCredits, HasStyles):
         *,
         features: Mapping[str, table.Call] | None = None,
         slugs: Mapping[str, str] | None = None,
+        file_size: bool = False,
     ) -> None:
         self.pace = pace or PACE
         self._features = table.features(features or {}, slugs or {})
         self.operations = {name: table.operation(name, feature) for name, feature in self._features.items()}
         self._tokens = Tokens()
+        self._file_size = file_size
 
     async def try_credentials(self, account: Account) -> None:
         """What is left: two calls, for there must be a token first."""
@@ -217,7 +220,11 @@ class PerfectCorp(Vendor, TellsCredits, HasStyles):
         if not images:
             return {}
         named = files.names(images)
-        wanted = [{"content_type": image.content_type, "file_name": named[name]} for name, image in images.items()]
+        wanted = [
+            {"content_type": image.content_type, "file_name": named[name]}
+            | ({"file_size": image.bytes} if self._file_size else {})
+            for name, image in images.items()
+        ]
         answer = await self._call(
             account, Purpose.UPLOAD, "POST", f"file/{slug}", self.pace.call, body={"files": wanted}
         )

@@ -62,7 +62,7 @@ async def _stored(**given: Any) -> AsyncIterator[tuple[Client, Storage]]:
         clients.client(PerfectCorp(), url, now=lambda: NOW) as client,
     ):
         storage.url = url
-        await client.account.memory.keep(MEMORY, Token("t", NOW + DAY).as_text())
+        await client.account.memory.keep(MEMORY, Token("a-token-of-some-length", NOW + DAY).as_text())
         yield client, storage
 
 
