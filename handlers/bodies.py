@@ -82,7 +82,7 @@ def _field_head(boundary: str, name: str, filename: str | None, content_type: st
 
 
 def payload(
-    body: bytes | None,
+    body: bytes | Path | None,
     form: Sequence[tuple[str, str]] | None,
     parts: Sequence[Part] | None,
     files: ExitStack,
@@ -90,6 +90,8 @@ def payload(
     """What aiohttp sends for a request's body, of known length. The files it opens are closed with `files`."""
     if sum(given is not None for given in (body, form, parts)) > 1:
         raise TypeError("a request has one body")
+    if isinstance(body, Path):
+        return Segments([files.enter_context(body.open("rb"))])
     if body is not None:
         # aiohttp warns of large bytes, for it writes them in one piece; in pieces they don't hold the loop up.
         return body if len(body) <= TOO_LARGE_BYTES_BODY else Segments([body])

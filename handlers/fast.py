@@ -1,7 +1,7 @@
 """The outbound client for many small requests: what `Http` promises, for a third of the work.
 
 Deliveries are most of what a busy service does, and most of a delivery was aiohttp's work. Here a request is one write,
-and its answer a few callbacks. What has a form or parts, and what is streamed, still goes out through aiohttp.
+and its answer a few callbacks. What has a form, parts or a file, and what is streamed, still goes out through aiohttp.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ class FastHttp(Http):
         url: str,
         *,
         headers: Mapping[str, str] = NO_HEADERS,
-        body: bytes | None = None,
+        body: bytes | Path | None = None,
         form: Sequence[tuple[str, str]] | None = None,
         parts: Sequence[Part] | None = None,
         deadline: float = 15.0,
@@ -78,7 +78,8 @@ class FastHttp(Http):
         cut: bool = False,
     ) -> Answer:
         """See `Http.request`."""
-        if form is not None or parts is not None or self._limit or method in _NEVER_HERE:
+        streamed = form is not None or parts is not None
+        if isinstance(body, Path) or streamed or self._limit or method in _NEVER_HERE:
             return await super().request(
                 method,
                 url,

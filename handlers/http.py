@@ -144,7 +144,7 @@ class Http:
         url: str,
         *,
         headers: Mapping[str, str] = NO_HEADERS,
-        body: bytes | None = None,
+        body: bytes | Path | None = None,
         form: Sequence[tuple[str, str]] | None = None,
         parts: Sequence[Part] | None = None,
         deadline: float = 15.0,
@@ -154,7 +154,8 @@ class Http:
     ) -> Answer:
         """One request, its whole answer of any status; redirects are not followed. Raises TransportError.
 
-        At most one of `body`, `form` (urlencoded) and `parts` (multipart with a known length).
+        At most one of `body`, `form` (urlencoded) and `parts` (multipart with a known length). A `Path` as `body` is a
+        file, streamed with its length; no Content-Type but the caller's goes with it, for uploads are signed.
         `deadline` (seconds) covers everything to the body's last byte, `connect` name, TCP and TLS. A body of more than
         `keep` decoded bytes is too_large; with `cut` it is truncated to that and the connection closed.
         """
@@ -163,7 +164,8 @@ class Http:
         target = self._target(url)
         with ExitStack() as files:
             data = payload(body, form, parts, files)
-            response = await self._send(method, target, headers, data, connect, end)
+            bare = isinstance(body, Path)
+            response = await self._send(method, target, headers, data, connect, end, bare=bare)
             try:
                 if not cut and method != "HEAD" and (response.content_length or 0) > keep:
                     raise transport_error("too_large", target, sent=True, limit=keep)
@@ -245,6 +247,7 @@ class Http:
         end: float,
         *,
         follows: bool = False,
+        bare: bool = False,
     ) -> aiohttp.ClientResponse:
         trip = Trip()
         token = current_trip.set(trip)
@@ -256,6 +259,7 @@ class Http:
                     headers=headers,
                     data=data,
                     allow_redirects=False,
+                    skip_auto_headers=("Content-Type",) if bare else None,
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect, ceil_threshold=math.inf),
                 )
         except _FAULTS as fault:

@@ -86,6 +86,7 @@ class Operation:
     credits: str | None = None  # the documented price, a decimal string
     deprecated: bool = False
     declared: bool = False  # the vendor is known to have it, but not how it is called: listed, and refused
+    note: str | None = None  # for people: what the document leaves open, or what no limit above can say
 
     @cached_property
     def validator(self) -> jsonschema.Draft202012Validator:
@@ -113,6 +114,7 @@ class Operation:
             "deprecated": self.deprecated,
             "declared": self.declared,
             "source": self.source,
+            "note": self.note,
         }
 
 

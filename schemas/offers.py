@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic reads no other TypedDict before Python 3.12
 
-from schemas.forms import Count, Decimal, Time, string
+from schemas.forms import Count, Decimal, Time, Url, string
 
 
 class InputLimits(TypedDict, total=False):
@@ -47,6 +47,7 @@ class Operation(TypedDict):
         bool, Field(description="Known from the vendor's tables alone: listed with its limits, and not callable.")
     ]
     source: Annotated[str, Field(description="The document that this comes from.")]
+    note: Annotated[str | None, Field(description="What the document leaves open, or what no limit can say.")]
     configured: Annotated[bool, Field(description="Whether this installation has an account at the vendor.")]
 
 
@@ -80,3 +81,36 @@ class Vendor(VendorHealth):
     next_poll_at: Time | None
     queued: Count
     jobs: Annotated[dict[str, int], Field(description="Jobs that have not ended, by their state.")]
+
+
+class Credits(TypedDict):
+    """What is left of an account at a vendor."""
+
+    object: Literal["credits"]
+    vendor: str
+    balance: Annotated[Decimal | None, Field(description="Null where the vendor's words give no sum.")]
+    unit: Annotated[Literal["credits"], Field(description="The vendor's own unit, whatever it calls it.")]
+    details: Annotated[dict[str, Any], Field(description="The vendor's own words.")]
+    at: Time
+
+
+class CreditUse(TypedDict):
+    """One entry of a vendor's history of credits."""
+
+    object: Literal["credit_use"]
+    details: Annotated[dict[str, Any], Field(description="The vendor's own words.")]
+
+
+class StyleGroup(TypedDict):
+    """A group of styles. The id is made of digits that a JSON number may not hold."""
+
+    id: Annotated[str, Field(examples=["18213963761051864"])]
+    title: str
+
+
+class Style(TypedDict):
+    """One style: its id goes into `style_ids`, its group's into `style_group_id`."""
+
+    id: Annotated[str, Field(examples=["13045969587275114"])]
+    title: str
+    thumbnail: Annotated[Url | None, Field(description="A picture of it, at the vendor.")]

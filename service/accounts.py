@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import structlog
 
 from handlers.http import Http, origin
-from handlers.vendors import picwish, vanceai
+from handlers.vendors import perfectcorp, picwish, vanceai
 from handlers.vendors.contract import Account, Pace, Vendor
 from service.clock import Clock
 from service.config import SECTIONS, Settings, section
@@ -18,6 +18,7 @@ from service.security.egress import Guard
 from service.security.vault import Vault
 from service.store.database import Database
 from service.vendor_memory import StoredMemory, account_id
+from service.vendor_settings import VendorSettings
 from service.vendors import Contracted, Vendors
 
 log = structlog.get_logger()
@@ -25,15 +26,23 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Known:
-    """One row per vendor that this version can work with: how to make it, and at which pace."""
+    """One row per vendor that this version can work with: how to make it, and at which pace.
+
+    `make` takes a pace, and by name what else the vendor's settings know (`VendorSettings.options`).
+    """
 
     name: str
-    make: Callable[[Pace], Vendor]
+    make: Callable[..., Vendor]
     pace: Pace
+
+    def made(self, own: VendorSettings) -> Vendor:
+        """As its settings want it."""
+        return self.make(own.paced(self.pace), **own.options())
 
 
 KNOWN = (
     Known("vanceai", vanceai.VanceAI, vanceai.PACE),
+    Known("perfectcorp", perfectcorp.PerfectCorp, perfectcorp.PACE),
     Known("picwish", picwish.PicWish, picwish.PACE),
 )
 
@@ -81,7 +90,7 @@ async def open_all(
     hosts: dict[str, Host] = {}
     for known in KNOWN:
         own = section(settings, known.name)
-        vendor = known.make(own.paced(known.pace))
+        vendor = known.made(own)
         vendors.append(vendor)
         secrets = own.secrets()
         if not secrets:

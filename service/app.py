@@ -18,6 +18,7 @@ from service import accounts
 from service.clock import Clock, SystemClock
 from service.config import Settings
 from service.heart import Heart
+from service.lookups import Lookups
 from service.metrics import Metrics
 from service.opening import asset_store, database_of
 from service.pipeline import retry
@@ -174,6 +175,7 @@ async def running(
             guard=guard,
             cursors=Cursors(vault),
             waiting=Waiting(core.bells, clock),
+            lookups=Lookups(clock),
             called_back=settings.reply_base is not None,
             max_upload_bytes=max_upload_bytes,
             metrics_token=None if settings.metrics_token is None else settings.metrics_token.get_secret_value(),

@@ -6,8 +6,18 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
+from handlers.vendors import perfectcorp_features
 from handlers.vendors.contract import Pace, Window
 
 
@@ -72,6 +82,10 @@ class VendorSettings(BaseModel):
         given: dict[str, SecretStr | None] = {name: getattr(self, name) for name in self.CREDENTIALS}
         return {name: secret.get_secret_value() for name, secret in given.items() if secret is not None}
 
+    def options(self) -> Mapping[str, Any]:
+        """What else the vendor's client is made with, by name; most need no more than the pace."""
+        return {}
+
     def paced(self, pace: Pace) -> Pace:
         """The vendor's documented pace with these settings laid over it."""
         changes: dict[str, Any] = {
@@ -98,6 +112,29 @@ class VanceAISettings(VendorSettings):
         return paced if self.watchdog_seconds is None else replace(paced, watchdog=self.watchdog_seconds)
 
 
+Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+# How the documented features are called, and which others the vendor is known to have.
+_DOCUMENTED = [name for name, feature in perfectcorp_features.FEATURES.items() if feature.slug is not None]
+_DECLARED = [name for name in perfectcorp_features.FEATURES if name not in _DOCUMENTED]
+
+
+class FeatureCall(BaseModel):
+    """How a feature is called of which the vendor's document gives nothing but limits."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    slug: Slug
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+    output_ext: list[Literal["jpg", "png", "webp"]] = Field(["jpg"], min_length=1)
+
+    @field_validator("params")
+    @classmethod
+    def _own_names(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if perfectcorp_features.OUTPUT_EXT in value:
+            raise ValueError("output_ext stands beside params, not in them")
+        return value
+
+
 class PerfectCorpSettings(VendorSettings):
     CREDENTIALS = ("client_id", "client_secret")
 
@@ -105,6 +142,33 @@ class PerfectCorpSettings(VendorSettings):
     client_id: Credential = None
     client_secret: Credential = None
     keepalive_seconds: float = Field(10, gt=0)  # a task unasked for longer is dropped by the vendor
+    features: dict[str, FeatureCall] = Field(default_factory=dict)
+    slugs: dict[str, Slug] = Field(default_factory=dict)
+    file_size: bool = False
+
+    @field_validator("features")
+    @classmethod
+    def _declared(cls, value: dict[str, FeatureCall]) -> dict[str, FeatureCall]:
+        moving = [name for name in value if name in _DECLARED and perfectcorp_features.FEATURES[name].moving]
+        if moving:
+            raise ValueError(f"{', '.join(moving)} takes a video, which Wirephoto can't hold")
+        if not set(value) <= set(_DECLARED):
+            raise ValueError(f"can tell of {', '.join(_DECLARED)}; a documented one has its name in SLUGS")
+        return value
+
+    @field_validator("slugs")
+    @classmethod
+    def _documented(cls, value: dict[str, str]) -> dict[str, str]:
+        if not set(value) <= set(_DOCUMENTED):
+            raise ValueError(f"can name {', '.join(_DOCUMENTED)}")
+        return value
+
+    def options(self) -> Mapping[str, Any]:
+        calls = {name: perfectcorp_features.Call(**call.model_dump()) for name, call in self.features.items()}
+        return {"features": calls, "slugs": self.slugs, "file_size": self.file_size}
+
+    def paced(self, pace: Pace) -> Pace:
+        return replace(super().paced(pace), keep_alive=self.keepalive_seconds)
 
 
 class AILabToolsSettings(VendorSettings):

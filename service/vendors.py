@@ -60,6 +60,9 @@ class Vendors:
     def get(self, name: str) -> Contracted | None:
         return self._contracted.get(name)
 
+    def known(self, name: str) -> Vendor | None:
+        return self._known.get(name)
+
     def __iter__(self) -> Iterator[Contracted]:
         return iter(self._contracted.values())
 

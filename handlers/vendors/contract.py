@@ -19,7 +19,8 @@ class InputFile:
     """A picture of ours on disk, already checked; the content type is what the bytes are.
 
     `made_here`: this very vendor made it for the same account, and this is what it called it then (an output's
-    `source`): perhaps it need not be uploaded again.
+    `source`), with `made_at`, when its result was found (milliseconds since 1970): perhaps it need not be uploaded
+    again.
     """
 
     path: Path
@@ -240,6 +241,9 @@ class Page:
     next: str | None
 
 
+LARGEST_STYLE_PAGE = 20
+
+
 class TellsCredits(ABC):
     """A vendor that can be asked, for free, what is left and what was used. Both raise VendorError."""
 
@@ -253,8 +257,13 @@ class TellsCredits(ABC):
 class HasStyles(ABC):
     """A vendor whose operations take a style out of its own lists. Both raise VendorError.
 
-    `after` is an earlier page's `next`. Ids leave as strings: they exceed what JSON numbers hold.
+    `after` is an earlier page's `next`, `limit` at most LARGEST_STYLE_PAGE. A group has `id` and `title`, a style a
+    `thumbnail` too, a link or None. Ids leave as strings: they exceed what JSON numbers hold.
     """
+
+    @abstractmethod
+    def has_styles(self, operation: Operation) -> bool:
+        """Whether there are any for this one."""
 
     @abstractmethod
     async def style_groups(self, account: Account, operation: Operation, after: str | None, limit: int) -> Page: ...

@@ -79,7 +79,7 @@ async def _vendor(settings: Settings, known: Known) -> tuple[Finding, float | No
     clock = SystemClock()
     account = Account(known.name, own.base_url, http, http, _uncounted, ShortMemory(clock), clock.now, secrets)
     try:
-        await known.make(own.paced(known.pace)).try_credentials(account)
+        await known.made(own).try_credentials(account)
     except VendorError as error:
         return _no(about, error, str(host), setting), http.skew
     finally:

@@ -15,6 +15,7 @@ from service.security.keys import Role
 from service.store.database import StoreUnavailable
 from service.web import (
     assets,
+    balance,
     callbacks,
     docs,
     endpoints,
@@ -25,6 +26,7 @@ from service.web import (
     metrics,
     operations,
     projects,
+    styles,
     vendors,
 )
 from service.web.lists import QUERY as _LIST
@@ -62,6 +64,13 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(GET, "/v1/operations", operations.index, Role.READ, "List operations"),
     Route(GET, "/v1/operations/{vendor}/{name}", operations.show, Role.READ, "Look at an operation"),
     Route(GET, "/v1/vendors", vendors.index, Role.READ, "Which vendors work, their limits, and what is under way"),
+    Route(GET, "/v1/vendors/{vendor}/credits", balance.show, Role.ADMIN, "What is left at a vendor"),
+    Route(GET, "/v1/vendors/{vendor}/credits/history", balance.history, Role.ADMIN, "What was used at a vendor",
+          query=_LIST),
+    Route(GET, "/v1/vendors/{vendor}/{feature}/style-groups", styles.groups, Role.READ,
+          "The groups that an operation's styles are in", query=_LIST),
+    Route(GET, "/v1/vendors/{vendor}/{feature}/styles", styles.index, Role.READ, "The styles that an operation takes",
+          query=("style_group_id", *_LIST)),
     Route(GET, "/v1/events", events.index, Role.READ, "The log of events, oldest first", query=_LOG),
     Route(GET, "/v1/events/{id}", events.show, Role.READ, "Look at an event, with its deliveries"),
     Route(GET, "/v1/event-types", event_types.index, Role.READ, "Every type of event, with its schema and a sample"),

@@ -15,6 +15,7 @@ from handlers.destinations.contract import Destinations
 from schemas.problem import FieldError, Problem, invalid
 from service.clock import Clock
 from service.config import reason_of
+from service.lookups import Lookups
 from service.pipeline.accept import Accept
 from service.pipeline.core import Core
 from service.pipeline.deliver import Deliver
@@ -47,6 +48,7 @@ class Site:
     guard: Guard
     cursors: Cursors
     waiting: Waiting
+    lookups: Lookups
     called_back: bool  # can vendors call us?
     max_upload_bytes: int
     metrics_token: str | None

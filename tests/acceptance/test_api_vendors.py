@@ -40,7 +40,7 @@ async def health(it: Stand, name: str) -> tuple[Any, Any, Any]:
 async def test_each_vendor_says_whether_it_is_configured_and_how_it_is_heard(tmp_path: Path) -> None:
     async with stand(tmp_path, picwish_settings={"api_key": None}) as it:
         shown = await vendors(it)
-        assert set(shown) == {"vanceai", "picwish"}
+        assert set(shown) == {"vanceai", "perfectcorp", "picwish"}
         assert (shown["vanceai"]["configured"], shown["vanceai"]["announces"]) == (True, "webhook")
         assert (shown["vanceai"]["healthy"], shown["vanceai"]["reason"]) == (None, None), "nothing was heard yet"
         assert shown["picwish"]["configured"] is False

@@ -277,7 +277,7 @@ def test_a_clock_that_receivers_would_not_believe_is_found(check: Checked, other
 def test_without_any_vendor_no_job_can_run(check: Checked) -> None:
     check.settings = {name: value for name, value in check.settings.items() if "API_" not in name}
     check.wrong("vendors", "none is configured")
-    check.wrong("vendors", "none is configured", PERFECTCORP__CLIENT_ID="id-1", PERFECTCORP__CLIENT_SECRET="hunter2")
+    check.wrong("vendors", "none is configured", AILABTOOLS__API_KEY="an-ailab-key-0123")
 
 
 def test_credentials_for_a_vendor_that_this_version_cannot_use_are_told(check: Checked) -> None:

@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from service.vendor_settings import AILabToolsSettings, PerfectCorpSettings
+from service.vendor_settings import AILabToolsSettings
 from tests.acceptance.made import picture, upload
 from tests.harness import stand
 
@@ -19,17 +19,13 @@ async def test_credentials_for_a_vendor_that_this_version_cannot_use_are_never_p
 ) -> None:
     given: dict[str, Any] = {
         "ailabtools": AILabToolsSettings(api_key=SecretStr("hunter2")),
-        "perfectcorp": PerfectCorpSettings(client_id=SecretStr("hunter2"), client_secret=SecretStr("hunter2")),
     }
     with capture_logs() as told:
         async with stand(tmp_path, **given) as it:
             _, listed = await it.client.call("GET", "/v1/operations")
     assert not {operation["vendor"] for operation in listed["data"]} & set(given)
     warned = [entry for entry in told if entry["event"] == "vendor.no_handler"]
-    assert [(entry["log_level"], entry["vendor"]) for entry in warned] == [
-        ("warning", "perfectcorp"),
-        ("warning", "ailabtools"),
-    ]
+    assert [(entry["log_level"], entry["vendor"]) for entry in warned] == [("warning", "ailabtools")]
     assert "hunter2" not in str(told)
 
 

@@ -104,6 +104,35 @@ async def test_a_multipart_form_has_a_known_length_and_the_right_parts(tmp_path:
     )
 
 
+@pytest.mark.parametrize("size", [0, 10, 1_000_000])
+async def test_a_file_goes_out_as_it_is_with_its_length_and_the_callers_headers_alone(
+    tmp_path: Path, size: int
+) -> None:
+    picture = tmp_path / "cat.jpg"
+    picture.write_bytes(bytes(range(256)) * (size // 256) + bytes(size % 256))
+    seen: list[tuple[str, dict[str, str], bytes]] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        seen.append(
+            (request.method, {name.lower(): value for name, value in request.headers.items()}, await request.read())
+        )
+        return web.Response(status=201)
+
+    async with serving(handler) as url, client() as http:
+        own = {"Content-Type": "image/jpg", "x-amz-acl": "private"}
+        assert (await http.request("PUT", f"{url}/slot?sig=a%2Fb", headers=own, body=picture)).status == 201
+        await http.request("PUT", url, body=picture)
+    for _, headers, body in seen:
+        assert "transfer-encoding" not in headers
+        assert int(headers["content-length"]) == size
+        assert body == picture.read_bytes()
+    (method, named, _), (_, bare, _) = seen
+    assert (method, named["content-type"], named["x-amz-acl"]) == ("PUT", "image/jpg", "private")
+    # Storages sign the Content-Type, an absent one too.
+    assert "content-type" not in bare
+    assert str(picture) not in _open_files()
+
+
 async def test_an_upload_that_is_refused_midway_leaves_no_open_file(tmp_path: Path) -> None:
     picture = tmp_path / "huge.bin"
     with picture.open("wb") as file:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from handlers.http import Answer, Http, Stream
-from handlers.vendors.contract import Account, InputFile, InputLink, Purpose, Vendor, VendorError, Work
+from handlers.vendors.contract import Account, InputFile, InputLink, Memory, Purpose, Vendor, VendorError, Work
 from service.clock import SystemClock
 from service.vendor_memory import ShortMemory
 
@@ -52,12 +52,18 @@ class Client:
 
 
 @asynccontextmanager
-async def client(vendor: Vendor, base_url: str) -> AsyncIterator[Client]:
+async def client(
+    vendor: Vendor,
+    base_url: str,
+    secrets: Mapping[str, str] = SECRETS,
+    memory: Memory | None = None,
+    now: Callable[[], int] | None = None,
+) -> AsyncIterator[Client]:
+    """`now` in milliseconds since 1970; by default the real time."""
     http, public, turns, clock = Http(), Http(), Turns(), SystemClock()
+    memory, now = memory or ShortMemory(clock), now or clock.now
     try:
-        yield Client(
-            vendor, Account(vendor.name, base_url, http, public, turns, ShortMemory(clock), clock.now, SECRETS), turns
-        )
+        yield Client(vendor, Account(vendor.name, base_url, http, public, turns, memory, now, secrets), turns)
     finally:
         await http.close()
         await public.close()

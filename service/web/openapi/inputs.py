@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from handlers.vendors.contract import LARGEST_STYLE_PAGE
 from service.web.lists import DEFAULT_LIMIT, MAX_LIMIT, Begin
 from service.web.openapi.shapes import ref
 from service.web.openapi.told import Told
@@ -21,6 +22,11 @@ _SEQUENCE: Mapping[str, Any] = {
     "schema": {"type": "integer", "format": "int64", "minimum": 0, "maximum": int(Begin.NEWEST), "default": 0},
 }
 
+_STYLE_PAGE: Mapping[str, Any] = {
+    "description": "How many at most.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": LARGEST_STYLE_PAGE, "default": LARGEST_STYLE_PAGE},
+}
+
 # By name; where a name means something else at one path, by both.
 _QUERY: Mapping[str, Mapping[str, Any]] = {
     "limit": {
@@ -28,6 +34,12 @@ _QUERY: Mapping[str, Mapping[str, Any]] = {
         "schema": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
     },
     "after": _CURSOR,
+    "/v1/vendors/{vendor}/{feature}/style-groups limit": _STYLE_PAGE,
+    "/v1/vendors/{vendor}/{feature}/styles limit": _STYLE_PAGE,
+    "style_group_id": {
+        "description": "Only the styles of this group: its id, as the list of groups tells it.",
+        "schema": {**_TEXT, "pattern": "^[0-9]{1,19}$", "examples": ["18213963761051864"]},
+    },
     "/v1/events after": _SEQUENCE,
     "wait": {
         "description": "Seconds to wait for something new.",
@@ -73,6 +85,10 @@ _PATH: Mapping[str, Mapping[str, Any]] = {
     "id": {"schema": {**_TEXT, "minLength": 1}},
     "vendor": {"schema": {**_TEXT, "minLength": 1, "examples": ["vanceai"]}},
     "name": {"schema": {**_TEXT, "minLength": 1, "examples": ["enlarge3"]}},
+    "feature": {
+        "description": "An operation's name, without its vendor.",
+        "schema": {**_TEXT, "minLength": 1, "examples": ["hair-style"]},
+    },
     "token": {"description": "One submission's own secret.", "schema": {**_TEXT, "minLength": 1}},
 }
 
