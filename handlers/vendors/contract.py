@@ -41,13 +41,17 @@ class InputLink:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is to be done for one job. `extra` holds raw params that pass through unchecked."""
+    """What is to be done for one job. `extra` holds raw params that pass through unchecked.
+
+    `behind`: how many more jobs of the project's wait for the same operation, as far as it matters.
+    """
 
     job_id: str
     operation: Operation
     params: Mapping[str, Any]
     extra: Mapping[str, Any]
     inputs: Mapping[str, InputFile | InputLink]
+    behind: int = 0
 
 
 class Purpose(StrEnum):

@@ -5,9 +5,10 @@ charged when it succeeds; the same request_id again starts nothing and costs not
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -36,6 +37,7 @@ from handlers.vendors.contract import (
     Work,
 )
 from handlers.vendors.perfectcorp_auth import Tokens
+from handlers.vendors.perfectcorp_slots import Slots
 from handlers.vendors.reading import Meaning
 from schemas.callback import Callback, Update, Via
 from schemas.catalogue import Operation
@@ -84,6 +86,7 @@ class PerfectCorp(Vendor, TellsCredits, HasStyles):
         self._features = table.features(features or {}, slugs or {})
         self.operations = {name: table.operation(name, feature) for name, feature in self._features.items()}
         self._tokens = Tokens()
+        self._slots = Slots()
         self._file_size = file_size
 
     async def try_credentials(self, account: Account) -> None:
@@ -98,7 +101,7 @@ class PerfectCorp(Vendor, TellsCredits, HasStyles):
         held = {name: files.reusable(image, account.now()) for name, image in images.items()}
         reused = {name: file_id for name, file_id in held.items() if file_id is not None}
         uploaded = await self._uploaded(
-            account, slug, {name: image for name, image in images.items() if name not in reused}
+            account, slug, {name: image for name, image in images.items() if name not in reused}, work.behind
         )
         ids = {name: (reused | uploaded)[name] for name in images}
         return Prepared(
@@ -215,26 +218,55 @@ class PerfectCorp(Vendor, TellsCredits, HasStyles):
             raise VendorError(message, ErrorClass.INPUT, "declared", permanent=True)
         return slug
 
-    async def _uploaded(self, account: Account, slug: str, images: Mapping[str, InputFile]) -> dict[str, str]:
+    async def _uploaded(
+        self, account: Account, slug: str, images: Mapping[str, InputFile], behind: int
+    ) -> dict[str, str]:
         """File ids by input."""
         if not images:
             return {}
-        named = files.names(images)
-        wanted = [
-            {"content_type": image.content_type, "file_name": named[name]}
-            | ({"file_size": image.bytes} if self._file_size else {})
-            for name, image in images.items()
+        pictures = list(images.values())
+        if self._file_size:
+            # A slot for one picture's size is no other's.
+            sizes = [image.bytes for image in pictures]
+            slots = await self._opened(account, slug, [image.content_type for image in pictures], sizes)
+            await files.store_all(account, slots, pictures)
+        else:
+            slots = await self._stored(account, slug, pictures, behind)
+        return {name: slot.file_id for name, slot in zip(images, slots, strict=True)}
+
+    async def _stored(
+        self, account: Account, slug: str, pictures: Sequence[InputFile], behind: int
+    ) -> Sequence[files.Slot]:
+        """The pictures in slots that were opened ahead, or are opened now."""
+        opens = partial(self._opened, account, slug)
+        types = [image.content_type for image in pictures]
+        slots = await self._slots.take(account.memory, slug, types, behind, account.now, opens)
+        try:
+            await files.store_all(account, slots, pictures)
+        except VendorError:
+            if not self._slots.distrust(account.memory, slug):
+                raise
+            slots = await self._slots.take(account.memory, slug, types, 0, account.now, opens)
+            await files.store_all(account, slots, pictures)
+        return slots
+
+    async def _opened(
+        self, account: Account, slug: str, types: Sequence[str], sizes: Sequence[int] | None = None
+    ) -> Sequence[files.Slot]:
+        """The file call: a slot for each content type."""
+        named = files.names(types)
+        wanted: list[dict[str, Any]] = [
+            {"content_type": content_type, "file_name": name} for content_type, name in zip(types, named, strict=True)
         ]
+        for entry, size in zip(wanted, sizes or (), strict=False):
+            entry["file_size"] = size
         answer = await self._call(
             account, Purpose.UPLOAD, "POST", f"file/{slug}", self.pace.call, body={"files": wanted}
         )
         fault = words.fault(answer, self._tokens.secrets(account))
         if fault is not None:
             raise fault
-        slots = files.slots(words.said(answer), list(named.values()))
-        for slot, image in zip(slots, images.values(), strict=True):
-            await files.store(account, slot, image)
-        return {name: slot.file_id for name, slot in zip(images, slots, strict=True)}
+        return files.slots(words.said(answer), named)
 
     async def _looked(self, account: Account, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """What an endpoint that costs nothing tells, without our secrets. Raises VendorError where it says no."""

@@ -42,9 +42,9 @@ def reusable(image: InputFile, now: int) -> str | None:
     return dst_id
 
 
-def names(images: Mapping[str, InputFile]) -> dict[str, str]:
-    """A file's name by input: each its own, so that slots can be told apart, and nothing of the user's."""
-    return {name: f"{name}.{image.content_type.rpartition('/')[2]}" for name, image in images.items()}
+def names(types: Sequence[str]) -> list[str]:
+    """A file's name for each: its own, so that slots can be told apart, and nothing of the user's."""
+    return [f"picture-{number}.{content_type.rpartition('/')[2]}" for number, content_type in enumerate(types, 1)]
 
 
 def slots(payload: Mapping[str, Any], wanted: Sequence[str]) -> list[Slot]:
@@ -101,6 +101,12 @@ async def store(account: Account, slot: Slot, image: InputFile) -> None:
     if not reading.fine(answer.status):
         # Its words may repeat the signed link.
         raise reading.refused(_REFUSED, f"upload_{answer.status}", "", answer.headers)
+
+
+async def store_all(account: Account, slots: Sequence[Slot], images: Sequence[InputFile]) -> None:
+    """One after the other. Raises VendorError."""
+    for slot, image in zip(slots, images, strict=True):
+        await store(account, slot, image)
 
 
 def checked(images: Mapping[str, InputFile]) -> None:

@@ -36,6 +36,8 @@ from service.vendors import Contracted
 log = structlog.get_logger()
 
 TRIES = 8
+# A handler may think of those that come next, not of a thousand.
+LOOK_BEHIND = 10
 # A vendor that keeps refusing what was once prepared may have dropped it: then it is prepared anew.
 SAME_PREPARATION_TRIES = 3
 
@@ -50,6 +52,7 @@ class Loaded:
     inputs: Mapping[str, Asset | InputLink]
     made_here: Mapping[str, Mapping[str, Any]]
     unanswered: Submission | None
+    behind: int
 
 
 class _NotOursError(Exception):
@@ -110,7 +113,7 @@ class Submit:
         return contracted.turns.next_room_at() if full else due_at
 
     async def run(self, job: Job, contracted: Contracted) -> None:
-        loaded = await self._core.db.read(_load, job)
+        loaded = await self._core.db.read(_load, job, self._core.clock.now())
         async with AsyncExitStack() as stack:
             try:
                 # What the vendor made itself may lie there still; if not, the next try brings it.
@@ -123,7 +126,7 @@ class Submit:
                 await self._not_prepared(job, gone)
                 return
             operation = contracted.operation_of(job)
-            work = Work(job.id, operation, job.request.params, job.request.extra, inputs)
+            work = Work(job.id, operation, job.request.params, job.request.extra, inputs, loaded.behind)
             turn = await stack.enter_async_context(contracted.turns.admitted())
             await self._hand_in(job, contracted, replace(contracted.account, turn=turn), loaded, work)
 
@@ -265,7 +268,7 @@ async def _next_due(reader: Reader, vendor: str, max_concurrent: int) -> int | N
     return None if busy >= max_concurrent else await jobs.next_due(reader, jobs.Step.SUBMIT, vendor)
 
 
-async def _load(reader: Reader, job: Job) -> Loaded:
+async def _load(reader: Reader, job: Job, now: int) -> Loaded:
     inputs: dict[str, Asset | InputLink] = {}
     made_here: dict[str, Mapping[str, Any]] = {}
     for entry in await jobs.inputs_of(reader, job.row):
@@ -281,7 +284,8 @@ async def _load(reader: Reader, job: Job) -> Loaded:
             made_here[entry.name] = found
     earlier = await submissions.of_job(reader, job.row)
     unanswered = next((entry for entry in reversed(earlier) if entry.state == "unanswered"), None)
-    return Loaded(inputs, made_here, unanswered)
+    behind = await lanes.behind(reader, jobs.Step.SUBMIT, job, now, LOOK_BEHIND)
+    return Loaded(inputs, made_here, unanswered, behind)
 
 
 async def _open(

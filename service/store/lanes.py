@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from schemas.job import Job
 from service.store import sql
-from service.store.database import Tx
+from service.store.database import Reader, Tx
 from service.store.jobs import Step, job_of
 
 _SQL = sql.beside(__file__)
@@ -42,3 +42,11 @@ async def claim(tx: Tx, step: Step, vendor: str, node: int, now: int, limit: int
             if len(claimed) == limit:
                 break
     return claimed
+
+
+async def behind(reader: Reader, step: Step, job: Job, now: int, most: int) -> int:
+    """How many jobs of the same lane are due for the step, up to `most`."""
+    values = {"step": step, "vendor": job.vendor, "project": job.project, "operation": job.operation}
+    row = await reader.one(_SQL["behind"], {**values, "now": now, "most": most})
+    assert row is not None
+    return int(row["count"])

@@ -23,6 +23,15 @@ WITH RECURSIVE project (project_id) AS (
 )
 SELECT project_id, operation FROM lane WHERE operation IS NOT NULL ORDER BY project_id, operation;
 
+-- How many of a lane are due, as far as it matters.
+-- name: behind
+SELECT COUNT(*) AS count FROM (
+    SELECT id FROM jobs
+    WHERE step = :step AND vendor = :vendor AND project_id = :project AND operation = :operation
+        AND due_at IS NOT NULL AND due_at <= :now
+    LIMIT :most
+) AS counted;
+
 -- As in jobs.sql, of one lane.
 -- name: claim
 UPDATE jobs SET node = :node, due_at = NULL

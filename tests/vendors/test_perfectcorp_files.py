@@ -99,13 +99,13 @@ async def test_the_bytes_go_up_with_exactly_the_headers_that_the_slot_names(
     async with _stored(headers=headers) as (client, storage):
         prepared = await client.vendor.prepare(client.account, work(client.vendor, "colorize", image))
         ((path, (method, told, body)),) = storage.stored.items()
-        assert path == "/bucket/image.jpeg?sig=a%2Fb+c%3D"
+        assert path == "/bucket/picture-1.jpeg?sig=a%2Fb+c%3D"
         assert (method, body) == ("PUT", image.path.read_bytes())
         names = {"content-type": sent[0], "x-amz-meta-n": sent[1]}
         assert {name.lower(): value for name, value in told.items()} == {
             name: value for name, value in names.items() if value is not None
         }
-        assert prepared.data["payload"]["file_sets"] == {"src_ids": ["id of image.jpeg"]}
+        assert prepared.data["payload"]["file_sets"] == {"src_ids": ["id of picture-1.jpeg"]}
         assert client.turns.taken == ["upload"], "storage is not counted"
 
 
@@ -117,20 +117,20 @@ async def test_the_length_is_the_files_own_whatever_the_slot_says(image: InputFi
 
 @pytest.mark.parametrize("shuffled", [False, True])
 async def test_one_call_opens_the_slots_of_all_pictures(shuffled: bool, image: InputFile, tmp_path: Path) -> None:
-    (tmp_path / "mask.png").write_bytes(b"mask")
-    mask = replace(image, path=tmp_path / "mask.png", content_type="image/png")
+    (tmp_path / "picture-2.png").write_bytes(b"mask")
+    mask = replace(image, path=tmp_path / "picture-2.png", content_type="image/png")
     async with _stored(shuffled=shuffled) as (client, storage):
         prepared = await client.vendor.prepare(client.account, _two(client.vendor, image, mask))
         wanted = [
-            {"content_type": "image/jpeg", "file_name": "image.jpeg"},
-            {"content_type": "image/png", "file_name": "mask.png"},
+            {"content_type": "image/jpeg", "file_name": "picture-1.jpeg"},
+            {"content_type": "image/png", "file_name": "picture-2.png"},
         ]
         assert storage.wanted == [("/file/obj-removal", {"files": wanted})]
         assert prepared.data["payload"]["file_sets"] == {
-            "src_ids": ["id of image.jpeg"],
-            "mask_ids": ["id of mask.png"],
+            "src_ids": ["id of picture-1.jpeg"],
+            "mask_ids": ["id of picture-2.png"],
         }
-        assert storage.stored["/bucket/mask.png?sig=a%2Fb+c%3D"][2] == b"mask"
+        assert storage.stored["/bucket/picture-2.png?sig=a%2Fb+c%3D"][2] == b"mask"
         assert client.turns.taken == ["upload"]
 
 
@@ -164,7 +164,7 @@ async def test_a_header_that_would_become_two_is_not_sent(image: InputFile) -> N
 )
 def test_an_answer_without_slots_is_unreadable(payload: dict[str, Any]) -> None:
     with pytest.raises(VendorError, match="no slot"):
-        files.slots(payload, ["image.jpeg"])
+        files.slots(payload, ["picture-1.jpeg"])
 
 
 # -- what is not taken -------------------------------------------------------------------------------------------------
@@ -229,5 +229,5 @@ async def test_what_may_be_gone_or_has_no_id_is_uploaded(made_here: dict[str, An
 async def test_of_two_pictures_only_the_one_that_the_vendor_lacks_goes_up(image: InputFile) -> None:
     async with _stored() as (client, storage):
         prepared = await client.vendor.prepare(client.account, _two(client.vendor, _made(image, DAY), image))
-        assert prepared.data["payload"]["file_sets"] == {"src_ids": ["dst+1/="], "mask_ids": ["id of mask.jpeg"]}
-        assert [entry["file_name"] for entry in storage.wanted[0][1]["files"]] == ["mask.jpeg"]
+        assert prepared.data["payload"]["file_sets"] == {"src_ids": ["dst+1/="], "mask_ids": ["id of picture-1.jpeg"]}
+        assert [entry["file_name"] for entry in storage.wanted[0][1]["files"]] == ["picture-1.jpeg"]
