@@ -61,6 +61,10 @@ class Problem(TypedDict):
             " EVENT_RETENTION_DAYS and is gone; read on with `after` one less."
         ),
     ]
+    vendor_error: Annotated[
+        NotRequired[JobError],
+        Field(description="With a vendor's refusal: what it said, to the first project alone."),
+    ]
 
 
 # --- assets and jobs -------------------------------------------------------------------------------------------------

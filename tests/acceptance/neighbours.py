@@ -3,12 +3,16 @@
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
+from handlers.sandbox.perfectcorp import PerfectCorpSandbox
+from handlers.sandbox.perfectcorp_words import PerfectCorpSettings as PerfectCorpPlay
 from handlers.sandbox.picwish import PicWishSandbox
 from handlers.sandbox.picwish import PicWishSettings as PicWishPlay
+from handlers.sandbox.server import Sandbox
 from handlers.sandbox.vanceai import VanceAISandbox
 
 
@@ -19,9 +23,15 @@ def vendors() -> Iterator[dict[str, str]]:
     settings: dict[str, str] = {}
 
     async def run() -> None:
-        # One test after another asks them: more often than a real PicWish would let them.
-        async with VanceAISandbox() as vanceai, PicWishSandbox(PicWishPlay(qps=1000)) as picwish:
-            for name, vendor in (("vanceai", vanceai), ("picwish", picwish)):
+        # One test after another asks them: more often than real ones would let them.
+        sandboxes: dict[str, Sandbox[Any, Any]] = {
+            "vanceai": VanceAISandbox(),
+            "perfectcorp": PerfectCorpSandbox(PerfectCorpPlay(limits=())),
+            "picwish": PicWishSandbox(PicWishPlay(qps=1000)),
+        }
+        async with AsyncExitStack() as stack:
+            for name, vendor in sandboxes.items():
+                await stack.enter_async_context(vendor)
                 prefix = f"WIREPHOTO_{name.upper()}__"
                 settings[f"{prefix}BASE_URL"] = vendor.base_url
                 settings.update({f"{prefix}{part.upper()}": value for part, value in vendor.credentials.items()})

@@ -10,6 +10,7 @@ import pytest
 
 from service.checkup.findings import Level
 from service.checkup.machine import space
+from service.config import SECTIONS
 from tests.acceptance.checked import Checked, checked
 from tests.acceptance.command_line import ONE_DATABASE, SECRET_KEY, Service, closed_port, environment, serving, within
 from tests.acceptance.neighbours import Neighbour, neighbour, vendors
@@ -17,6 +18,9 @@ from tests.s3 import S3
 
 # On a server of databases: `test_check_postgres.py`.
 pytestmark = ONE_DATABASE
+
+
+_CREDENTIALS = tuple(name.upper() for part in SECTIONS.values() for name in part.CREDENTIALS)
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +250,10 @@ def test_a_bucket_without_the_library_names_the_extra(check: Checked) -> None:
 # --- vendors and the public URL --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("vendor", "credential"), [("vanceai", "API_TOKEN"), ("picwish", "API_KEY")])
+@pytest.mark.parametrize(
+    ("vendor", "credential"),
+    [("vanceai", "API_TOKEN"), ("perfectcorp", "CLIENT_ID"), ("perfectcorp", "CLIENT_SECRET"), ("picwish", "API_KEY")],
+)
 def test_credentials_that_a_vendor_refuses_are_found_by_a_free_call(
     check: Checked, vendor: str, credential: str
 ) -> None:
@@ -254,7 +261,7 @@ def test_credentials_that_a_vendor_refuses_are_found_by_a_free_call(
     check.wrong(f"vendor {vendor}", "refuses the credentials", **{f"{vendor.upper()}__{credential}": "hunter2-of-us"})
 
 
-@pytest.mark.parametrize("vendor", ["vanceai", "picwish"])
+@pytest.mark.parametrize("vendor", ["vanceai", "perfectcorp", "picwish"])
 def test_a_base_url_that_is_not_the_vendors_is_found(check: Checked, other: Neighbour, vendor: str) -> None:
     for status in (200, 404):
         other.answer(b"<html>a captive portal</html>", status, "text/html")
@@ -270,12 +277,13 @@ def test_a_vendor_whose_window_is_full_says_nothing_against_us(check: Checked, o
 
 def test_a_clock_that_receivers_would_not_believe_is_found(check: Checked, other: Neighbour) -> None:
     other.answer(b'{"status": 404, "message": "no such task"}', 404, Date="Thu, 01 Jan 2026 00:00:00 GMT")
-    del check.settings["WIREPHOTO_VANCEAI__API_TOKEN"]
+    for name in ("VANCEAI__API_TOKEN", "PERFECTCORP__CLIENT_ID", "PERFECTCORP__CLIENT_SECRET"):
+        del check.settings[f"WIREPHOTO_{name}"]
     check.wrong("clock", "seconds ahead of the vendors'", PICWISH__BASE_URL=other.url)
 
 
 def test_without_any_vendor_no_job_can_run(check: Checked) -> None:
-    check.settings = {name: value for name, value in check.settings.items() if "API_" not in name}
+    check.settings = {name: value for name, value in check.settings.items() if not name.endswith(_CREDENTIALS)}
     check.wrong("vendors", "none is configured")
     check.wrong("vendors", "none is configured", AILABTOOLS__API_KEY="an-ailab-key-0123")
 
