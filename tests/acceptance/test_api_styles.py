@@ -136,7 +136,7 @@ async def test_what_the_vendor_does_not_take_is_named(query: str, field: str, pa
 
 
 async def test_a_vendor_without_a_free_turn_is_busy_and_says_when_to_come_again(tmp_path: Path) -> None:
-    limits = {"perfectcorp_settings": {"limits": [Limit(requests=1, seconds=3600)]}}
+    limits = {"perfectcorp_settings": {"limits": [Limit(scope="ip", requests=1, seconds=3600)]}}
     async with standing(tmp_path, clock=FastClock(200.0), **limits) as (it, vendor):
         status, problem, headers = await it.client.call_full("GET", f"{HAIR}/styles")
         assert (status, problem["type"]) == (503, "urn:wirephoto:problem:vendor_busy")
