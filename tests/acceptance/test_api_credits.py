@@ -51,6 +51,15 @@ async def test_what_was_used_is_told_page_by_page(pair: Pair, photo: Path) -> No
     assert vendor.violations == []
 
 
+async def test_every_vendor_that_tells_credits_is_asked_in_the_same_way(pair: Pair, photo: Path) -> None:
+    it, _ = pair
+    await done(it.client, "vanceai/enlarge3", photo)
+    status, told = await it.client.call("GET", "/v1/vendors/vanceai/credits")
+    assert (status, told["vendor"], Decimal(told["balance"]) > 0) == (200, "vanceai", True)
+    status, page = await it.client.call("GET", "/v1/vendors/vanceai/credits/history?limit=5")
+    assert (status, len(page["data"]) > 0) == (200, True)
+
+
 async def test_only_the_first_projects_admin_is_told(pair: Pair) -> None:
     it, vendor = pair
     stranger = await tenant(it)
