@@ -29,7 +29,7 @@ from handlers.vendors.contract import (
     Purpose,
     Submitted,
     Task,
-    TellsCredits,
+    TellsCreditHistory,
     Vendor,
     VendorError,
     Window,
@@ -57,7 +57,7 @@ QUERY_SECONDS = 8.0  # less than the keep-alive: an answer that never comes leav
 LOOK_SECONDS = 15.0
 
 
-class PerfectCorp(Vendor, TellsCredits, HasStyles):
+class PerfectCorp(Vendor, TellsCreditHistory, HasStyles):
     """Needs the secrets `client_id` and `client_secret`.
 
     `features` tell how declared features are called; `slugs` stand in for the table's, by the operation's name.
