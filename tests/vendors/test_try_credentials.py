@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from handlers.sandbox import faults
+from handlers.sandbox.ailabtools import AILabToolsSandbox
 from handlers.sandbox.picwish import PicWishSandbox
 from handlers.sandbox.server import Sandbox
 from handlers.sandbox.vanceai import VanceAISandbox
+from handlers.vendors.ailabtools import AILabTools
 from handlers.vendors.contract import Purpose, Vendor
 from handlers.vendors.picwish import PicWish
 from handlers.vendors.vanceai import VanceAI
@@ -24,7 +26,11 @@ Pair = tuple[Client, Sandbox[Any, Any]]
 
 
 # With the endpoint that is asked.
-VENDORS = {"vanceai": (VanceAI, VanceAISandbox, "point"), "picwish": (PicWish, PicWishSandbox, "query")}
+VENDORS = {
+    "vanceai": (VanceAI, VanceAISandbox, "point"),
+    "picwish": (PicWish, PicWishSandbox, "query"),
+    "ailabtools": (AILabTools, AILabToolsSandbox, "credits"),
+}
 
 
 @pytest.fixture(params=VENDORS.values(), ids=list(VENDORS))
