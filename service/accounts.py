@@ -4,13 +4,11 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-import structlog
-
 from handlers.http import Http, origin
-from handlers.vendors import perfectcorp, picwish, vanceai
+from handlers.vendors import ailabtools, perfectcorp, picwish, vanceai
 from handlers.vendors.contract import Account, Pace, Vendor
 from service.clock import Clock
-from service.config import SECTIONS, Settings, section
+from service.config import Settings, section
 from service.metrics import Metrics
 from service.pacing.host import Host
 from service.pacing.turns import Turns
@@ -20,8 +18,6 @@ from service.store.database import Database
 from service.vendor_memory import StoredMemory, account_id
 from service.vendor_settings import VendorSettings
 from service.vendors import Contracted, Vendors
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -43,14 +39,9 @@ class Known:
 KNOWN = (
     Known("vanceai", vanceai.VanceAI, vanceai.PACE),
     Known("perfectcorp", perfectcorp.PerfectCorp, perfectcorp.PACE),
+    Known("ailabtools", ailabtools.AILabTools, ailabtools.PACE),
     Known("picwish", picwish.PicWish, picwish.PACE),
 )
-
-
-def without_handler(settings: Settings) -> list[str]:
-    """Vendors with an account in the settings, and nobody here to use it."""
-    able = {known.name for known in KNOWN}
-    return [name for name in SECTIONS if name not in able and section(settings, name).secrets()]
 
 
 def http(
@@ -117,6 +108,4 @@ async def open_all(
         await entry.turns.load()
     for host in hosts.values():
         host.open()
-    for name in without_handler(settings):
-        log.warning("vendor.no_handler", vendor=name, says="it has credentials, but this version can't work with it")
     return Vendors(vendors, contracted)

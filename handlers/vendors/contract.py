@@ -249,10 +249,14 @@ LARGEST_STYLE_PAGE = 20
 
 
 class TellsCredits(ABC):
-    """A vendor that can be asked, for free, what is left and what was used. Both raise VendorError."""
+    """A vendor that can be asked, for free, what is left. Raises VendorError."""
 
     @abstractmethod
     async def credits(self, account: Account) -> Credits: ...
+
+
+class TellsCreditHistory(TellsCredits):
+    """One that also lists what was used. `after` is an earlier page's `next`. Raises VendorError."""
 
     @abstractmethod
     async def credit_history(self, account: Account, after: str | None, limit: int) -> Page: ...

@@ -15,8 +15,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
-from handlers.http import Answer, Stream, TransportError, retry_after
-from handlers.vendors.contract import Accepted, VendorError
+from handlers.http import Answer, Http, Stream, TransportError, retry_after
+from handlers.vendors.contract import MAX_RESULT_BYTES, Accepted, VendorError
 from schemas.callback import Callback, Via
 from schemas.job import ErrorClass
 
@@ -71,6 +71,12 @@ _BY_STATUS: Mapping[int, Meaning] = {
     415: Meaning(ErrorClass.INPUT, "the vendor does not take files of this type"),
     429: Meaning(ErrorClass.RATE_LIMIT, "too many requests", permanent=False, retryable=True, of_task=False),
 }
+
+LINK_DEAD = Meaning(ErrorClass.EXPIRED, "the result's link is dead", retryable=True)
+# How storages answer for a signed link that has run out.
+_DEAD = frozenset({400, 401, 403, 404, 410})
+_DOWNLOAD_SECONDS = 300.0
+_REDIRECTS = 3
 
 _BY_KIND: Mapping[str, Meaning] = {
     "timeout": Meaning(ErrorClass.TIMEOUT, "", permanent=False),
@@ -337,6 +343,18 @@ async def result(
                 body = head + await _take(rest, _LONGEST_WORDS)
                 raise refuse(Answer(stream.status, stream.headers, body, truncated=False, ms=0))
             yield _Begun(stream, head, rest)
+
+
+def linked_result(http: Http, url: str) -> AbstractAsyncContextManager[Stream]:
+    """The result behind a link into storage: no request of the API, so no turn, and no business of the key's."""
+    opening = http.stream("GET", url, deadline=_DOWNLOAD_SECONDS, max_bytes=MAX_RESULT_BYTES, redirects=_REDIRECTS)
+    return result(opening, _refused_link)
+
+
+def _refused_link(answer: Answer) -> VendorError:
+    if fine(answer.status):
+        return not_a_picture(answer)
+    return refused(LINK_DEAD if answer.status in _DEAD else by_status(answer.status), answer.status, "", answer.headers)
 
 
 def not_a_picture(answer: Answer) -> VendorError:

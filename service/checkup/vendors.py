@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from handlers.http import Answer, Http
 from handlers.vendors.contract import Account, Purpose, VendorError
 from schemas.job import ErrorClass
-from service.accounts import KNOWN, Known, without_handler
+from service.accounts import KNOWN, Known
 from service.checkup.findings import Finding, fault, note, ok
 from service.clock import SystemClock
 from service.config import PREFIX, SECTIONS, Settings, section
@@ -50,9 +50,6 @@ async def vendors(settings: Settings, *, up: bool) -> Sequence[Finding]:
     """One finding a vendor, one where there is none, and one of the clock where a vendor's tells another time."""
     looked = await asyncio.gather(*(_vendor(settings, known) for known in KNOWN))
     findings = [finding for finding, _ in looked]
-    for name in without_handler(settings):
-        says = "has credentials, but this version can't work with it yet: its operations are not offered"
-        findings.append(note(f"vendor {name}", says, "upgrade once a version can; until then they do nothing"))
     if not any(section(settings, known.name).secrets() for known in KNOWN):
         mend = f"set {' or '.join(map(_setting, KNOWN))}; to try without an account: wirephoto serve --sandbox"
         if up:

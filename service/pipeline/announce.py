@@ -40,3 +40,9 @@ async def task_known(tx: Tx, core: Core, submission: Submission, task: str, now:
         return None
     job = await jobs.running(tx, submission.job, submission.row, task, now)
     return None if job is None else await job_event(tx, core, job, EventType.JOB_SUBMITTED, now)
+
+
+async def answered_at_once(tx: Tx, core: Core, submission: Submission, now: int) -> Announced | None:
+    """The answer to the submission was the vendor's last word, and named no task: the job was taken in all the same."""
+    job = await jobs.running(tx, submission.job, submission.row, None, now)
+    return None if job is None else await job_event(tx, core, job, EventType.JOB_SUBMITTED, now)

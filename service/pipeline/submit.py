@@ -372,7 +372,11 @@ async def _accept(
     tx: Tx, core: Core, submission: Submission, task: str | None, final: Callback | None, due_at: int, now: int
 ) -> Announced | None:
     await jobs.locked(tx, submission.job)
-    announced = None if task is None else await announce.task_known(tx, core, submission, task, now)
+    announced = None
+    if task is not None:
+        announced = await announce.task_known(tx, core, submission, task, now)
+    elif final is not None:
+        announced = await announce.answered_at_once(tx, core, submission, now)
     if task is not None and announced is None and await submissions.corrected(tx, submission.row, task):
         # An early callback named another task: unsigned words give way to the vendor's own answer.
         await jobs.corrected(tx, submission.job, submission.row, task)

@@ -292,7 +292,7 @@ async def again(tx: Tx, job: int, submission: int, now: int) -> bool:
     return await _changed(tx, "again", {"job": job, "submission": submission, "now": now})
 
 
-async def running(tx: Tx, job: int, submission: int, task: str, now: int) -> Job | None:
+async def running(tx: Tx, job: int, submission: int, task: str | None, now: int) -> Job | None:
     values = {"job": job, "submission": submission, "task": task, "now": now}
     return _maybe(await tx.one(_SQL["running"], values))
 

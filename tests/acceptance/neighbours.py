@@ -2,12 +2,13 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from handlers.sandbox.ailabtools import AILabToolsSandbox
 from handlers.sandbox.perfectcorp import PerfectCorpSandbox
 from handlers.sandbox.perfectcorp_words import PerfectCorpSettings as PerfectCorpPlay
 from handlers.sandbox.picwish import PicWishSandbox
@@ -23,15 +24,20 @@ def vendors() -> Iterator[dict[str, str]]:
     settings: dict[str, str] = {}
 
     async def run() -> None:
-        # One test after another asks them: more often than real ones would let them.
-        sandboxes: dict[str, Sandbox[Any, Any]] = {
-            "vanceai": VanceAISandbox(),
-            "perfectcorp": PerfectCorpSandbox(PerfectCorpPlay(limits=())),
-            "picwish": PicWishSandbox(PicWishPlay(qps=1000)),
-        }
-        async with AsyncExitStack() as stack:
-            for name, vendor in sandboxes.items():
-                await stack.enter_async_context(vendor)
+        # One test after another asks them: more often than the real ones would let them.
+        async with (
+            VanceAISandbox() as vanceai,
+            PerfectCorpSandbox(PerfectCorpPlay(limits=())) as perfectcorp,
+            AILabToolsSandbox() as ailabtools,
+            PicWishSandbox(PicWishPlay(qps=1000)) as picwish,
+        ):
+            running: Mapping[str, Sandbox[Any, Any]] = {
+                "vanceai": vanceai,
+                "perfectcorp": perfectcorp,
+                "ailabtools": ailabtools,
+                "picwish": picwish,
+            }
+            for name, vendor in running.items():
                 prefix = f"WIREPHOTO_{name.upper()}__"
                 settings[f"{prefix}BASE_URL"] = vendor.base_url
                 settings.update({f"{prefix}{part.upper()}": value for part, value in vendor.credentials.items()})

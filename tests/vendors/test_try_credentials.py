@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from handlers.sandbox import faults
+from handlers.sandbox.ailabtools import AILabToolsSandbox
 from handlers.sandbox.perfectcorp import PerfectCorpSandbox
 from handlers.sandbox.picwish import PicWishSandbox
 from handlers.sandbox.server import Sandbox
 from handlers.sandbox.vanceai import VanceAISandbox
+from handlers.vendors.ailabtools import AILabTools
 from handlers.vendors.contract import Purpose, Vendor
 from handlers.vendors.perfectcorp import PerfectCorp
 from handlers.vendors.picwish import PicWish
@@ -30,6 +32,7 @@ VENDORS = {
     "vanceai": (VanceAI, VanceAISandbox, "point", [Purpose.LOOK]),
     "perfectcorp": (PerfectCorp, PerfectCorpSandbox, "credit", [Purpose.AUTH, Purpose.LOOK]),
     "picwish": (PicWish, PicWishSandbox, "query", [Purpose.LOOK]),
+    "ailabtools": (AILabTools, AILabToolsSandbox, "credits", [Purpose.LOOK]),
 }
 
 
