@@ -13,5 +13,6 @@
 
 Beside the way: `core` is what every step is handed, `worker` the loop that runs one, `crew` says who works on what,
 `announce` turns a change into an event and its deliveries, `shown` gives each noun its one JSON form, `cancel` ends a
-job early, `again` takes one that failed in once more, `samples` shows what each event looks like.
+job early, `again` takes one that failed in once more, `trouble` is what happens when a vendor says no to the account,
+`samples` shows what each event looks like.
 """

@@ -51,11 +51,15 @@ def _vendor(site: Site, name: str, counted: _UnderWay, *, operator: bool) -> off
     contracted = site.vendors.get(name)
     by_state = {entry.state: entry.count for entry in counted.jobs if entry.vendor == name}
     tasks = counted.tasks.get(name, _NONE)
+    health = _health(site, contracted)
+    paused = contracted is not None and contracted.door.shut
     return {
         "id": name,
         "object": "vendor",
         "configured": contracted is not None,
-        **(_health(site, contracted) if operator else _health_alone(_health(site, contracted))),
+        **(health if operator else _health_alone(health)),
+        "state": _state(health, paused=operator and paused),
+        "next_probe_at": when(contracted.next_probe_at) if contracted and operator else None,
         "announces": "webhook" if contracted and contracted.vendor.announces and site.called_back else "poll",
         "windows": [_window(state, operator=operator) for state in contracted.turns.state()] if contracted else [],
         "max_concurrent": contracted.max_concurrent if contracted else None,
@@ -79,6 +83,12 @@ def _health(site: Site, contracted: Contracted | None) -> offers.VendorHealth:
         "reason": None if trouble is None else trouble.reason,
         "since": None if trouble is None else when(trouble.since),
     }
+
+
+def _state(health: offers.VendorHealth, *, paused: bool) -> str:
+    if paused:
+        return "paused"
+    return "down" if health["healthy"] is False else "ok"
 
 
 def _health_alone(health: offers.VendorHealth) -> offers.VendorHealth:
