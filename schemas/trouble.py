@@ -13,15 +13,19 @@ class Kind(StrEnum):
     REFUSED = "refused"
     BROKE = "broke"
     DOWN = "down"
+    LOW = "low"
 
 
 # While one of these lasts no job is handed in: each would be refused, and none of them is to blame.
 PAUSING = frozenset({Kind.REFUSED, Kind.BROKE})
+# The account works all the same.
+HARMLESS = frozenset({Kind.LOW})
 
 _REASONS: Mapping[Kind, str] = {
     Kind.REFUSED: "the vendor refuses our key",
     Kind.BROKE: "the account at the vendor is empty",
     Kind.DOWN: "the vendor gives no answers, or only errors",
+    Kind.LOW: "fewer are left than CREDITS_LOW",
 }
 
 
@@ -30,7 +34,8 @@ class Trouble:
     """One kind of trouble, by the vendor's word that began it: `call` is what it was asked then.
 
     `since` and `probe_at` in milliseconds since 1970. `probe_at` is when it is tried next whether the account is good
-    again, and `probes` how often it was tried; None where nothing is paused.
+    again, and `probes` how often it was tried; None where nothing is paused. `credits`: a decimal string, where the
+    vendor has told what is left.
     """
 
     kind: Kind
@@ -40,7 +45,9 @@ class Trouble:
     code: str
     probe_at: int | None = None
     probes: int = 0
+    credits: str | None = None
 
     @property
     def reason(self) -> str:
-        return f"{self.error_class}: {_REASONS[self.kind]} ({self.code})"
+        told = f" ({self.code})" if self.code else ""
+        return f"{self.error_class}: {_REASONS[self.kind]}{told}"

@@ -8,11 +8,12 @@ import structlog
 
 from handlers.http import Http, origin
 from handlers.vendors import perfectcorp, picwish, vanceai
-from handlers.vendors.contract import Account, Pace, Vendor
+from handlers.vendors.contract import Account, Pace, TellsCredits, Vendor
 from service.clock import Clock
 from service.config import SECTIONS, Settings, section
 from service.metrics import Metrics
 from service.pacing.host import Host
+from service.pacing.purse import Purse
 from service.pacing.turns import Turns
 from service.security.egress import Guard
 from service.security.vault import Vault
@@ -111,7 +112,12 @@ async def open_all(
             now=clock.now,
             secrets=secrets,
         )
-        contracted.append(Contracted(vendor, account, turns, own.unconfirmed))
+        purse = Purse(own.credits_low if isinstance(vendor, TellsCredits) else None)
+        if own.credits_low is not None and not isinstance(vendor, TellsCredits):
+            log.warning(
+                "vendor.credits_untold", vendor=known.name, says="CREDITS_LOW has no effect: it tells no balance"
+            )
+        contracted.append(Contracted(vendor, account, turns, own.unconfirmed, purse=purse))
     for entry in contracted:
         # When all have joined: what one may send depends on what the others at the host have sent.
         await entry.turns.load()

@@ -10,6 +10,7 @@ from schemas.catalogue import Operation
 from schemas.job import Job
 from service.pacing.doors import Door
 from service.pacing.health import Health
+from service.pacing.purse import Purse
 from service.pacing.turns import Turns
 from service.vendor_memory import account_id
 from service.vendor_settings import Unconfirmed
@@ -22,6 +23,7 @@ class Contracted:
     turns: Turns  # the account's own
     unconfirmed: Unconfirmed
     health: Health = field(default_factory=Health)
+    purse: Purse = field(default_factory=lambda: Purse(None))
     settling: asyncio.Lock = field(default_factory=asyncio.Lock)  # what `health` has changed is written down in order
 
     @property

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from schemas.job import ErrorClass
-from schemas.trouble import PAUSING, Kind, Trouble
+from schemas.trouble import HARMLESS, PAUSING, Kind, Trouble
 
 IN_A_ROW = 3
 # Waits before the first probe and between the next ones, in milliseconds; the last is repeated.
@@ -60,6 +60,7 @@ _PROOFS: Mapping[Kind, Mapping[Call, frozenset[Call]]] = {
         Call.LOOK: frozenset({Call.SUBMIT}),
     },
     Kind.DOWN: dict.fromkeys(Call, _SPEAKS),
+    Kind.LOW: dict.fromkeys(Call, frozenset()),  # only the balance tells
 }
 
 
@@ -107,7 +108,7 @@ class Health:
     @property
     def trouble(self) -> Trouble | None:
         """What is wrong, if anything is."""
-        return next((self._troubles[kind] for kind in Kind if kind in self._troubles), None)
+        return next((self._troubles[kind] for kind in Kind if kind in self._troubles and kind not in HARMLESS), None)
 
     @property
     def pausing(self) -> Sequence[Trouble]:
@@ -117,7 +118,7 @@ class Health:
     @property
     def healthy(self) -> bool | None:
         """None while nothing has been heard that would tell."""
-        if self._troubles:
+        if self.trouble is not None:
             return False
         return True if self._heard else None
 
@@ -164,6 +165,13 @@ class Health:
                 begun = Trouble(kind, now, call, error_class, code, probe_at(0, now))
         self._over(over, begun)
 
+    def has_left(self, balance: str, *, low: bool, now: int) -> None:
+        """The vendor has told the account's balance."""
+        if not low:
+            self.take_back(Kind.LOW)
+        elif Kind.LOW not in self._troubles:
+            self._over(set(), Trouble(Kind.LOW, now, Call.LOOK, ErrorClass.CREDITS, "", credits=balance))
+
     def take_back(self, kind: Kind) -> None:
         """A probe has shown that it is over."""
         self._over({kind}.intersection(self._troubles))
@@ -172,6 +180,12 @@ class Health:
         """It is tried now, and if in vain once more at `next_at`."""
         if trouble.kind in self._troubles:
             self._troubles[trouble.kind] = replace(trouble, probe_at=next_at, probes=trouble.probes + 1)
+
+    def put_right(self, stored: Iterable[Trouble]) -> None:
+        """The times of probes as they stand in the store, where somebody else has changed them."""
+        for trouble in stored:
+            if trouble.kind in self._troubles:
+                self._troubles[trouble.kind] = trouble
 
     def is_the_jobs(self, job: int) -> bool:
         """Whether the key is refused for what this job wants, and not as such.
@@ -198,6 +212,9 @@ class Health:
             self._over(set(), Trouble(Kind.DOWN, since, call, error_class, code))
 
     def _over(self, kinds: set[Kind], begun: Trouble | None = None) -> None:
+        if Kind.BROKE in kinds:
+            # It was filled up: whether it is low still, the next look tells.
+            kinds |= {Kind.LOW}.intersection(self._troubles)
         for kind in kinds:
             del self._troubles[kind]
             self._said[kind].over_at = self.asks()

@@ -30,14 +30,7 @@ async def vendor_event(
     """
     project = await projects.first(tx)
     assert project is not None, "who has an account has a project"
-    data = shown.vendor(
-        vendor,
-        healthy=trouble is None,
-        reason=None if trouble is None else trouble.reason,
-        since=now if trouble is None else trouble.since,
-        credits_left=None,
-    )
-    event = await events.add(tx, project, event_type, data, now)
+    event = await events.add(tx, project, event_type, shown.vendor(vendor, trouble, now), now)
     return Announced(event, await deliveries.fan_out(tx, event, core.node))
 
 

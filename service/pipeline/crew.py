@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from schemas.delivery import Owed
 from schemas.job import Job
-from schemas.trouble import Kind, Trouble
+from schemas.trouble import PAUSING, Trouble
 from service.pipeline import announce, retry, trouble
 from service.pipeline.conclude import Conclude
 from service.pipeline.core import Announced, Core
@@ -32,7 +32,7 @@ MOST_FAULTS = 10
 
 T = TypeVar("T")
 Key = tuple[str, str]
-Crew = Mapping[Key, Worker[Job] | Worker[Submission] | Worker[Trouble]]
+Crew = Mapping[Key, Worker[Job] | Worker[Submission] | Worker[Trouble | None]]
 
 
 def crew(core: Core, vendors: Vendors, sources: Sources, reply_base: str | None) -> Crew:
@@ -40,7 +40,7 @@ def crew(core: Core, vendors: Vendors, sources: Sources, reply_base: str | None)
     stage, submit, poll = Stage(core, sources), Submit(core, reply_base), Poll(core)
     conclude, fetch = Conclude(core), Fetch(core)
     probe = trouble.Probe(core)
-    workers: dict[Key, Worker[Job] | Worker[Submission] | Worker[Trouble]] = {}
+    workers: dict[Key, Worker[Job] | Worker[Submission] | Worker[Trouble | None]] = {}
     for contracted in vendors:
         at_vendor = contracted.max_concurrent
         for step, run in ((Step.STAGE, stage.run), (Step.CONCLUDE, conclude.run), (Step.FETCH, fetch.run)):
@@ -65,14 +65,14 @@ def crew(core: Core, vendors: Vendors, sources: Sources, reply_base: str | None)
             # Those that wait for their turn must not keep a task from being asked that dies unasked.
             limit=ASKED_AT_ONCE if contracted.turns.keeps_alive else at_vendor,
         )
-        workers[trouble.STEP, contracted.name] = Worker[Trouble](
+        workers[trouble.STEP, contracted.name] = Worker[Trouble | None](
             f"probe {contracted.name}",
             core.clock,
             claim=partial(probe.claim, contracted),
             next_due=partial(probe.next_due, contracted),
             work=partial(_with, contracted, probe.run),
             broken=probe.broken,
-            limit=len(Kind),
+            limit=len(PAUSING) + 1,
         )
     return workers
 

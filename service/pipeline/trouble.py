@@ -15,8 +15,8 @@ import structlog
 
 from handlers.vendors.contract import TellsCredits, VendorError
 from schemas.event import EventType
-from schemas.job import ErrorClass, Job
-from schemas.trouble import Kind, Trouble
+from schemas.job import ErrorClass, Job, JobState
+from schemas.trouble import HARMLESS, Kind, Trouble
 from service.pacing.health import Call, Change, probe_at
 from service.pipeline import announce
 from service.pipeline.core import Announced, Core
@@ -31,7 +31,9 @@ _EVENTS: Mapping[Kind, EventType] = {
     Kind.REFUSED: EventType.VENDOR_UNAVAILABLE,
     Kind.BROKE: EventType.VENDOR_CREDITS_LOW,
     Kind.DOWN: EventType.VENDOR_UNAVAILABLE,
+    Kind.LOW: EventType.VENDOR_CREDITS_LOW,
 }
+_SPENDS = frozenset({Call.SUBMIT, Call.FETCH})
 _OF_THE_ACCOUNT = frozenset({ErrorClass.AUTH, ErrorClass.CREDITS})
 
 
@@ -62,7 +64,7 @@ async def heard(core: Core, contracted: Contracted, call: Call, job: int | None 
         raise
     else:
         health.answered(call, began)
-        if health.changes:
+        if health.changes or (call in _SPENDS and contracted.purse.due(core.clock.now())):
             core.wake(STEP, contracted.name)
 
 
@@ -95,9 +97,13 @@ async def _settle(tx: Tx, core: Core, vendor: str, account: str, change: Change,
     ended = [kind for kind in sorted(change.over) if await vendor_troubles.end(tx, vendor, account, kind)]
     if begun is not None and has_begun:
         return await announce.vendor_event(tx, core, _EVENTS[begun.kind], vendor, now, begun)
-    if ended and not await vendor_troubles.of_account(tx, vendor, account):
+    if ended and await _works(tx, vendor, account):
         return await announce.vendor_event(tx, core, EventType.VENDOR_RECOVERED, vendor, now)
     return None
+
+
+async def _works(tx: Tx, vendor: str, account: str) -> bool:
+    return all(trouble.kind in HARMLESS for trouble in await vendor_troubles.of_account(tx, vendor, account))
 
 
 async def _lock(tx: Tx) -> None:
@@ -118,9 +124,8 @@ async def take_up(core: Core, contracted: Contracted) -> None:
 
 async def _changed_account(tx: Tx, core: Core, vendor: str, account: str, now: int) -> Announced | None:
     await _lock(tx)
-    if not await vendor_troubles.end_of_others(tx, vendor, account):
-        return None
-    if await vendor_troubles.of_account(tx, vendor, account):
+    ended = await vendor_troubles.end_of_others(tx, vendor, account)
+    if not ended or not await _works(tx, vendor, account):
         return None
     return await announce.vendor_event(tx, core, EventType.VENDOR_RECOVERED, vendor, now)
 
@@ -152,33 +157,57 @@ async def next_through(contracted: Contracted, next_due: Callable[[], Awaitable[
 # --- the probe --------------------------------------------------------------------------------------------------------
 
 
+async def probe_now(core: Core, contracted: Contracted) -> None:
+    """Whoever has paid, or has mended the key, need not wait for the next probe. Raises StoreUnavailable."""
+    async with contracted.settling:
+        name, account = contracted.name, contracted.account_id
+        stored = await core.db.write(vendor_troubles.hasten, name, account, core.clock.now())
+        contracted.health.put_right(stored)
+    core.wake(STEP, name)
+
+
 class Probe:
     """The worker that looks whether a paused account is good again."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    async def claim(self, contracted: Contracted, room: int) -> Sequence[Trouble]:  # noqa: ARG002 - there are two at most
-        """The probes that are due. Each is put off before it is made, so that no crash makes them come too often."""
-        core, health = self._core, contracted.health
-        await settle(core, contracted)
-        now = core.clock.now()
-        due = []
-        for trouble in health.pausing:
-            if trouble.probe_at is None or trouble.probe_at > now:
-                continue
-            next_at = probe_at(trouble.probes + 1, now)
-            name, account = contracted.name, contracted.account_id
-            if await core.db.write(vendor_troubles.probing, name, account, trouble, next_at):
-                due.append(trouble)
+    async def claim(self, contracted: Contracted, room: int) -> Sequence[Trouble | None]:
+        """The probes that are due. Each is put off before it is made, so that no crash makes them come too often.
+
+        None is a look into the purse, for which no row stands.
+        """
+        await settle(self._core, contracted)
+        now = self._core.clock.now()
+        async with contracted.settling:
+            due = [entry for entry in contracted.health.pausing if entry.probe_at is not None and entry.probe_at <= now]
+            probes = [entry for entry in due[:room] if await self._is_ours(entry, contracted, now)]
+        if len(probes) == room or not contracted.purse.due(now):
+            return probes
+        contracted.purse.asked(now)
+        return [*probes, None]
+
+    async def _is_ours(self, trouble: Trouble, contracted: Contracted, now: int) -> bool:
+        db, health, name, account = self._core.db, contracted.health, contracted.name, contracted.account_id
+        next_at = probe_at(trouble.probes + 1, now)
+        if await db.write(vendor_troubles.probing, name, account, trouble, next_at):
             health.probed(trouble, next_at)
-        return due
+            return True
+        # Another node makes it, or has seen the end of the trouble.
+        stored = await db.read(vendor_troubles.of_account, name, account)
+        health.put_right(stored)
+        if all(entry.kind is not trouble.kind for entry in stored):
+            health.take_back(trouble.kind)
+        return False
 
     async def next_due(self, contracted: Contracted) -> int | None:
         return contracted.next_probe_at
 
-    async def run(self, trouble: Trouble, contracted: Contracted) -> None:
+    async def run(self, trouble: Trouble | None, contracted: Contracted) -> None:
         core = self._core
+        if trouble is None:
+            await self._look_into(contracted)
+            return
         good = await self._looks_good(trouble, contracted)
         log.info("vendor.probed", vendor=contracted.name, kind=trouble.kind, probes=trouble.probes + 1, good=good)
         if good is False:
@@ -191,7 +220,7 @@ class Probe:
         contracted.door.set_ajar(trouble)
         core.wake(jobs.Step.SUBMIT, contracted.name)
 
-    async def broken(self, trouble: Trouble, fault: Exception) -> None:
+    async def broken(self, trouble: Trouble | None, fault: Exception) -> None:
         """It was put off before it was made: the next one comes."""
 
     async def _looks_good(self, trouble: Trouble, contracted: Contracted) -> bool | None:
@@ -209,14 +238,30 @@ class Probe:
         return await self._has_credits(contracted)
 
     async def _fetches_wait(self, contracted: Contracted) -> bool:
-        return await self._core.db.read(jobs.next_due, jobs.Step.FETCH, contracted.name) is not None
+        counts = await self._core.db.read(jobs.under_way, None)
+        return any(entry.vendor == contracted.name and entry.state is JobState.FETCHING for entry in counts)
 
     async def _has_credits(self, contracted: Contracted) -> bool | None:
-        if not isinstance(contracted.vendor, TellsCredits):
-            return None
-        try:
-            balance = (await contracted.vendor.credits(contracted.account)).balance
-            return None if balance is None else Decimal(balance) > 0
-        except (VendorError, InvalidOperation):
-            # Who doesn't say may still have them.
-            return None
+        balance = await _balance(contracted)
+        # Who doesn't say may still have them.
+        return None if balance is None else Decimal(balance) > 0
+
+    async def _look_into(self, contracted: Contracted) -> None:
+        """Is little left? The operator wants to know it before it is nothing."""
+        balance = await _balance(contracted)
+        if balance is not None:
+            low = contracted.purse.is_low(Decimal(balance))
+            contracted.health.has_left(balance, low=low, now=self._core.clock.now())
+            await settle(self._core, contracted)
+
+
+async def _balance(contracted: Contracted) -> str | None:
+    """What is left, as a number; None where the vendor doesn't tell."""
+    if not isinstance(contracted.vendor, TellsCredits):
+        return None
+    try:
+        balance = (await contracted.vendor.credits(contracted.account)).balance
+        return None if balance is None or not Decimal(balance).is_finite() else balance
+    except (VendorError, InvalidOperation) as error:
+        log.warning("vendor.credits_untold", vendor=contracted.name, error=type(error).__name__)
+        return None

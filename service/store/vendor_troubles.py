@@ -21,6 +21,7 @@ async def of_account(reader: Reader, vendor: str, account: str) -> Sequence[Trou
             code=row["code"],
             probe_at=row["probe_at"],
             probes=row["probes"],
+            credits=row["credits"],
         )
         for row in rows
     ]
@@ -38,6 +39,7 @@ async def begin(tx: Tx, vendor: str, account: str, trouble: Trouble) -> bool:
         "code": trouble.code,
         "probe_at": trouble.probe_at,
         "probes": trouble.probes,
+        "credits": trouble.credits,
     }
     return await tx.run(_SQL["begin"], values) == 1
 
@@ -70,3 +72,9 @@ async def probing(tx: Tx, vendor: str, account: str, trouble: Trouble, probe_at:
         "probes": trouble.probes + 1,
     }
     return await tx.run(_SQL["probing"], values) == 1
+
+
+async def hasten(tx: Tx, vendor: str, account: str, now: int) -> Sequence[Trouble]:
+    """Whatever is to be probed is due now; all troubles, as they stand then."""
+    await tx.run(_SQL["hasten"], {"vendor": vendor, "account": account, "now": now})
+    return await of_account(tx, vendor, account)

@@ -13,7 +13,9 @@ from starlette.responses import Response
 
 from schemas import offers
 from schemas.job import TERMINAL, JobState
+from schemas.problem import Problem, not_found
 from service.pacing.windows import WindowState
+from service.pipeline import trouble
 from service.pipeline.shown import when
 from service.store import jobs, submissions
 from service.store.database import Reader
@@ -21,7 +23,7 @@ from service.store.keys import Principal
 from service.store.submissions import AtVendor
 from service.vendors import Contracted
 from service.web.lists import envelope
-from service.web.site import Site, site_of
+from service.web.site import Answer, Site, site_of
 
 _OPEN = [state for state in JobState if state not in TERMINAL]
 # Not yet the vendor's: the call that hands a job over may be under way.
@@ -41,6 +43,19 @@ async def index(request: Request, who: Principal) -> Response:
     of = None if who.first_project else who.project
     counted = await site.core.db.read(partial(_under_way, of))
     return envelope([_vendor(site, name, counted, operator=who.first_project) for name in site.vendors.names], None)
+
+
+async def probe(request: Request, who: Principal) -> Response:
+    """202, whether or not something was wrong. Raises Problem 403 for other projects, 404."""
+    if not who.first_project:
+        raise Problem(403, "forbidden", "Accounts are looked after with an admin key of the first project.")
+    site = site_of(request)
+    contracted = site.vendors.get(request.path_params["vendor"])
+    if contracted is None:
+        raise not_found("vendor with an account")
+    await trouble.probe_now(site.core, contracted)
+    counted = await site.core.db.read(partial(_under_way, None))
+    return Answer(_vendor(site, contracted.name, counted, operator=True), 202)
 
 
 async def _under_way(project: int | None, reader: Reader) -> _UnderWay:
@@ -74,14 +89,14 @@ def _health(site: Site, contracted: Contracted | None) -> offers.VendorHealth:
     """`healthy` is null where nothing has told yet: right after a start, and without credentials."""
     if contracted is None:
         return {"healthy": None, "reason": "not configured: its credentials are not set", "since": None}
-    trouble = contracted.health.trouble
+    wrong = contracted.health.trouble
     dead = [name for name, worker in site.alive.items() if name.endswith(f" {contracted.name}") and not worker.alive]
     if dead:
         return {"healthy": False, "reason": f"here: worker {', '.join(dead)} has died", "since": None}
     return {
         "healthy": contracted.health.healthy,
-        "reason": None if trouble is None else trouble.reason,
-        "since": None if trouble is None else when(trouble.since),
+        "reason": None if wrong is None else wrong.reason,
+        "since": None if wrong is None else when(wrong.since),
     }
 
 

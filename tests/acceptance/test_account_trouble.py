@@ -1,6 +1,7 @@
 """A vendor says no to the account: jobs wait instead of failing, it is told once, and a probe opens it again."""
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,13 +12,21 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from handlers.sandbox import faults
 from handlers.sandbox.picwish import PicWishSandbox
 from handlers.sandbox.picwish import PicWishSettings as PicWishPlay
 from handlers.sandbox.vanceai import VanceAISandbox, error
 from handlers.sandbox.vanceai import VanceAISettings as VanceAIPlay
-from service.pacing.health import PROBES_MS
-from tests.acceptance.helpers import CUTOUT, ENLARGE, asked, begun, fast_stand, play, reached
+from handlers.vendors.contract import Account, Credits, Page, Purpose, TellsCredits
+from handlers.vendors.vanceai import PACE, VanceAI
+from service import accounts
+from service.accounts import Known
+from service.pacing.health import IN_A_ROW, PROBES_MS
+from service.pacing.purse import LOOKS_MS
+from tests.acceptance.helpers import CUTOUT, ENLARGE, asked, begun, fast_stand, in_state, play, reached
+from tests.acceptance.made import finished
 from tests.acceptance.test_api_tenants import tenant
+from tests.acceptance.test_event_types import keeps, published
 from tests.fast_clock import FastClock
 from tests.harness import PATIENCE, Client, Stand, receiver, stand
 
@@ -27,13 +36,16 @@ FIRST_PROBE = PROBES_MS[0] / 1000
 
 
 async def vendor_events(client: Client) -> list[dict[str, Any]]:
-    _, log = await client.call("GET", "/v1/events?limit=200")
-    while log["next"] and len(log["data"]) % 200 == 0 and log["data"]:
-        _, more = await client.call("GET", f"/v1/events?limit=200&after={log['next']}")
-        if not more["data"]:
-            break
-        log = {"data": log["data"] + more["data"], "next": more["next"]}
-    return [event for event in log["data"] if event["type"].startswith("vendor.")]
+    """All of them; each keeps its published schema."""
+    kinds = await published(client)
+    found: list[dict[str, Any]] = []
+    for kind in sorted(kinds):
+        if kind.startswith("vendor."):
+            _, log = await client.call("GET", f"/v1/events?limit=200&type={kind}")
+            found += log["data"]
+    for event in found:
+        keeps(kinds[event["type"]]["schema"], event)
+    return sorted(found, key=lambda event: int(event["sequence"]))
 
 
 async def shown(client: Client, name: str = "vanceai") -> dict[str, Any]:
@@ -94,6 +106,7 @@ async def test_credits_that_end_pause_fifty_jobs_and_fail_none(tmp_path: Path, p
         (told,) = await vendor_events(it.client)
         assert (told["type"], told["data"]["healthy"]) == ("vendor.credits_low", False)
         assert told["data"]["reason"] == paused["reason"]
+        assert b'wirephoto_vendor_paused{vendor="vanceai"} 1.0' in (await it.client.call("GET", "/metrics", key=""))[1]
         tried = len(asked(it.vanceai, "transform"))
         assert tried <= 3 + it.wirephoto.site.vendors.get("vanceai").max_concurrent  # type: ignore[union-attr]
 
@@ -116,6 +129,7 @@ async def test_credits_that_end_pause_fifty_jobs_and_fail_none(tmp_path: Path, p
         assert {str(job["billing"]) for job in page["data"]} == {
             str({"credits": "1.000", "charged": "yes", "possible_duplicate": False})
         }
+        assert b'wirephoto_vendor_paused{vendor="vanceai"} 0.0' in (await it.client.call("GET", "/metrics", key=""))[1]
         well = await shown(it.client)
         assert (well["state"], well["reason"], well["next_probe_at"]) == ("ok", None, None)
         got = await operator.wait_for(2)
@@ -231,6 +245,102 @@ async def test_who_waits_for_a_job_of_a_paused_vendor_is_told_that_it_waits(tmp_
         # Another vendor's jobs know nothing of it.
         status, job = await it.client.submit(CUTOUT, photo, headers={"Prefer": "wait=60"})
         assert (status, job["state"]) == (200, "succeeded")
+
+
+async def test_the_operator_who_has_mended_something_can_have_it_looked_at_at_once(tmp_path: Path, photo: Path) -> None:
+    async with fast_stand(tmp_path, FastClock(1.0)) as it:
+        it.vanceai.faults.next("upload", error(30001))
+        await begun(it.client, ENLARGE, photo)
+        await until_shown(it.client, state="paused")
+        path = "/v1/vendors/vanceai/probe"
+        stranger = await tenant(it)
+        assert (await stranger.client.call("POST", path))[0] == 403
+        assert (await it.client.call("POST", "/v1/vendors/nobody/probe"))[0] == 404
+        assert (await shown(it.client))["state"] == "paused"
+        status, vendor = await it.client.call("POST", path)
+        assert (status, vendor["id"]) == (202, "vanceai")
+        await settled(it, succeeded=1)
+        assert types(await vendor_events(it.client)) == ["vendor.unavailable", "vendor.recovered"]
+
+
+# --- down, and low ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_vendor_that_is_down_is_told_once_and_nothing_is_paused(tmp_path: Path, photo: Path) -> None:
+    clock = FastClock(200.0)
+    async with fast_stand(tmp_path, clock) as it, receiver() as operator:
+        await it.client.subscribe(operator.url, events=["vendor.*"])
+        it.vanceai.faults.next("upload", faults.HTML_500, times=IN_A_ROW + 2)
+        job = await begun(it.client, ENLARGE, photo)
+        (told,) = await operator.wait_for(1)
+        assert told.event["type"] == "vendor.unavailable"
+        assert told.event["data"]["reason"] == "vendor: the vendor gives no answers, or only errors (500)"
+        assert b'wirephoto_vendor_paused{vendor="vanceai"} 0.0' in (await it.client.call("GET", "/metrics", key=""))[1]
+        await operator.wait_for(1, "vendor.recovered")
+        await in_state(it.client, job, "succeeded")
+        assert len(asked(it.vanceai, "upload")) == IN_A_ROW + 3
+        assert types(await vendor_events(it.client)) == ["vendor.unavailable", "vendor.recovered"]
+
+
+class Telling(VanceAI, TellsCredits):
+    """With the balance that its document gives."""
+
+    async def credits(self, account: Account) -> Credits:
+        async with account.turn(Purpose.LOOK):
+            url = f"{account.base_url}/point?api_token={account.secrets['api_token']}"
+            told = json.loads((await account.http.request("GET", url, deadline=5)).body)["data"]
+        return Credits(str(Decimal(told["max_num"]) - Decimal(told["used_num"])), told)
+
+    async def credit_history(self, account: Account, after: str | None, limit: int) -> Page:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def telling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "KNOWN", (Known("vanceai", Telling, PACE),))
+
+
+@pytest.mark.usefixtures("telling")
+async def test_an_account_that_runs_low_is_told_before_it_is_empty(tmp_path: Path, photo: Path) -> None:
+    clock = FastClock(1.0)
+    low = {"vanceai_settings": {"credits_low": Decimal(10)}}
+    async with fast_stand(tmp_path, clock, **low) as it, receiver() as operator:
+        await it.client.subscribe(operator.url, events=["vendor.*"])
+        await reached(it.vanceai, "point")
+        play(it.vanceai, credits=Decimal("5.5"))
+        await finished(it, photo)
+        assert len(asked(it.vanceai, "point")) == 1, "it was asked at the start, and not again so soon"
+        clock.jump(LOOKS_MS / 1000)
+        await finished(it, photo)
+        (told,) = await operator.wait_for(1)
+        assert told.event["type"] == "vendor.credits_low"
+        assert told.event["data"]["healthy"] is True
+        assert Decimal(told.event["data"]["credits"]) < 10
+        assert told.event["data"]["reason"] == "credits: fewer are left than CREDITS_LOW"
+        well = await shown(it.client)
+        assert (well["state"], well["healthy"]) == ("ok", True)
+        play(it.vanceai, credits=Decimal(500))
+        clock.jump(LOOKS_MS / 1000)
+        await finished(it, photo)
+        await operator.wait_for(1, "vendor.recovered")
+        assert len(asked(it.vanceai, "point")) == 3
+        assert len(await vendor_events(it.client)) == 2
+
+
+@pytest.mark.usefixtures("telling")
+async def test_a_vendor_that_tells_that_nothing_is_left_is_sent_no_job_to_see(tmp_path: Path, photo: Path) -> None:
+    clock = FastClock(1.0)
+    async with fast_stand(tmp_path, clock) as it:
+        play(it.vanceai, credits=Decimal(0))
+        await begun(it.client, ENLARGE, photo)
+        paused = await until_shown(it.client, state="paused")
+        clock.jump(FIRST_PROBE)
+        await until_probed(it.client, paused)
+        await reached(it.vanceai, "point")
+        play(it.vanceai, credits=Decimal(1))
+        clock.jump(PROBES_MS[1] / 1000)
+        await settled(it, succeeded=1)
+        assert len(asked(it.vanceai, "transform")) == 2, "the first that was refused, and the one that was not"
 
 
 # --- who is told ----------------------------------------------------------------------------------------------------

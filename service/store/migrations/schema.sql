@@ -302,5 +302,6 @@ CREATE TABLE vendor_troubles (
     code TEXT NOT NULL,
     probe_at BIGINT,
     probes BIGINT NOT NULL DEFAULT 0,
+    credits TEXT,
     PRIMARY KEY (vendor, account, kind)
 );
