@@ -143,6 +143,26 @@ def test_a_fault_of_ours_is_not_the_vendors() -> None:
     assert health.healthy is None
 
 
+def test_little_is_told_and_harms_nobody_until_there_is_enough_again() -> None:
+    health = Health()
+    for balance in ("9", "8"):
+        health.has_left(balance, low=True, now=NOW)
+    assert (health.healthy, health.trouble, health.pausing) == (None, None, [])
+    assert changes(health) == [(Kind.LOW, set())]
+    health.has_left("500", low=False, now=NOW)
+    assert changes(health) == [(None, {Kind.LOW})]
+
+
+def test_an_account_that_was_filled_up_is_told_of_once() -> None:
+    health = Health()
+    health.has_left("1", low=True, now=NOW)
+    no(health, Call.SUBMIT, CREDITS)
+    changes(health)
+    yes(health, Call.SUBMIT)
+    health.has_left("500", low=False, now=NOW)
+    assert changes(health) == [(None, {Kind.BROKE, Kind.LOW})]
+
+
 # --- calls that overlap -----------------------------------------------------------------------------------------------
 
 
