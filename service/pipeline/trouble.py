@@ -151,7 +151,11 @@ async def claim_through(
 async def next_through(contracted: Contracted, next_due: Callable[[], Awaitable[int | None]]) -> int | None:
     """None while the door is shut: who opens it wakes us."""
     door = contracted.door
-    return await next_due() if door.ajar or not door.shut else None
+    if door.ajar or not door.shut:
+        return await next_due()
+    # Nobody can make use of room now: questions need not leave it.
+    contracted.turns.hungry(False)
+    return None
 
 
 # --- the probe --------------------------------------------------------------------------------------------------------

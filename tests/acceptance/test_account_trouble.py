@@ -1,7 +1,6 @@
 """A vendor says no to the account: jobs wait instead of failing, it is told once, and a probe opens it again."""
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,10 +16,6 @@ from handlers.sandbox.picwish import PicWishSandbox
 from handlers.sandbox.picwish import PicWishSettings as PicWishPlay
 from handlers.sandbox.vanceai import VanceAISandbox, error
 from handlers.sandbox.vanceai import VanceAISettings as VanceAIPlay
-from handlers.vendors.contract import Account, Credits, Page, Purpose, TellsCredits
-from handlers.vendors.vanceai import PACE, VanceAI
-from service import accounts
-from service.accounts import Known
 from service.pacing.health import IN_A_ROW, PROBES_MS
 from service.pacing.purse import LOOKS_MS
 from tests.acceptance.helpers import CUTOUT, ENLARGE, asked, begun, fast_stand, in_state, play, reached
@@ -118,14 +113,13 @@ async def test_credits_that_end_pause_fifty_jobs_and_fail_none(tmp_path: Path, p
         tried = len(asked(it.vanceai, "transform"))
         assert tried <= 3 + it.wirephoto.site.vendors.get("vanceai").max_concurrent  # type: ignore[union-attr]
 
-        # Still nothing there: one job shows it, nobody is told again, and the next look is later.
+        # Still nothing there: the vendor says so for free, nobody is told again, and the next look is later.
         clock.jump(FIRST_PROBE)
-        await reached(it.vanceai, "transform", tried + 1)
-        await settled(it, succeeded=3, queued=47)
-        again = await until_shown(it.client, state="paused", in_flight=0)
+        again = await until_probed(it.client, paused)
+        await reached(it.vanceai, "point")
         assert again["next_probe_at"] > paused["next_probe_at"]
-        assert again["since"] == paused["since"]
-        assert len(asked(it.vanceai, "transform")) == tried + 1
+        assert (again["state"], again["since"]) == ("paused", paused["since"])
+        assert len(asked(it.vanceai, "transform")) == tried
 
         play(it.vanceai, credits=Decimal(500))
         clock.jump(PROBES_MS[1] / 1000)
@@ -290,25 +284,6 @@ async def test_a_vendor_that_is_down_is_told_once_and_nothing_is_paused(tmp_path
         await told(it.client, "vendor.unavailable", "vendor.recovered")
 
 
-class Telling(VanceAI, TellsCredits):
-    """With the balance that its document gives."""
-
-    async def credits(self, account: Account) -> Credits:
-        async with account.turn(Purpose.LOOK):
-            url = f"{account.base_url}/point?api_token={account.secrets['api_token']}"
-            told = json.loads((await account.http.request("GET", url, deadline=5)).body)["data"]
-        return Credits(str(Decimal(told["max_num"]) - Decimal(told["used_num"])), told)
-
-    async def credit_history(self, account: Account, after: str | None, limit: int) -> Page:
-        raise NotImplementedError
-
-
-@pytest.fixture
-def telling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accounts, "KNOWN", (Known("vanceai", Telling, PACE),))
-
-
-@pytest.mark.usefixtures("telling")
 async def test_an_account_that_runs_low_is_told_before_it_is_empty(tmp_path: Path, photo: Path) -> None:
     clock = FastClock(1.0)
     low = {"vanceai_settings": {"credits_low": Decimal(10)}}
@@ -335,20 +310,28 @@ async def test_an_account_that_runs_low_is_told_before_it_is_empty(tmp_path: Pat
         assert len(await vendor_events(it.client)) == 2
 
 
-@pytest.mark.usefixtures("telling")
-async def test_a_vendor_that_tells_that_nothing_is_left_is_sent_no_job_to_see(tmp_path: Path, photo: Path) -> None:
+async def test_a_vendor_that_does_not_tell_what_is_left_is_tried_by_one_job_at_a_time(
+    tmp_path: Path, photo: Path
+) -> None:
     clock = FastClock(1.0)
     async with fast_stand(tmp_path, clock) as it:
-        play(it.vanceai, credits=Decimal(0))
-        await begun(it.client, ENLARGE, photo)
-        paused = await until_shown(it.client, state="paused")
+        empty = faults.answering({"status": 402, "message": "Insufficient balance"}, 402)
+        it.picwish.faults.next("create", empty, times=2)
+        await begun(it.client, CUTOUT, photo)
+        first = await until_shown(it.client, "picwish", state="paused")
+        for _ in range(2):
+            await begun(it.client, CUTOUT, photo)
         clock.jump(FIRST_PROBE)
-        await until_probed(it.client, paused)
-        await reached(it.vanceai, "point")
-        play(it.vanceai, credits=Decimal(1))
+        # One is let through and refused: silently, and the others are not tried after it.
+        await reached(it.picwish, "create", 2)
+        await until_probed(it.client, first)
+        await settled(it, queued=3)
+        await until_shown(it.client, "picwish", state="paused", in_flight=0)
+        assert len(asked(it.picwish, "create")) == 2
         clock.jump(PROBES_MS[1] / 1000)
-        await settled(it, succeeded=1)
-        assert len(asked(it.vanceai, "transform")) == 2, "the first that was refused, and the one that was not"
+        await settled(it, succeeded=3)
+        await told(it.client, "vendor.credits_low", "vendor.recovered")
+        assert len(it.picwish.charged) == 3
 
 
 # --- who is told ----------------------------------------------------------------------------------------------------
