@@ -1,7 +1,7 @@
 """Third step: a job is handed to its vendor. What was prepared is saved before the call that may cost money."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,9 +14,7 @@ from handlers.vendors.contract import (
     InputFile,
     InputLink,
     Prepared,
-    Purpose,
     Submitted,
-    Turn,
     VendorError,
     Work,
 )
@@ -26,6 +24,7 @@ from schemas.job import Charged, ErrorClass, Failure, Job, JobState
 from service.pacing.health import Call
 from service.pipeline import announce, poll, receive, retry, trouble
 from service.pipeline.core import Announced, Core
+from service.pipeline.paid_turn import BarredError, NotOursError, PaidTurn
 from service.security import keys
 from service.store import assets, callbacks, jobs, lanes, results, submissions
 from service.store.database import Reader, Tx
@@ -53,42 +52,6 @@ class Loaded:
     made_here: Mapping[str, Mapping[str, Any]]
     unanswered: Submission | None
     behind: int
-
-
-class _NotOursError(Exception):
-    """The job was ended, or another took it over, while it waited for its turn."""
-
-
-class _BarredError(Exception):
-    """The account was paused while the job waited for its turn."""
-
-
-class _Opening:
-    """The turn of one paid call. The submission is put on paper when the turn has come: right before the call.
-
-    Who still stands in the line has sent nothing. Were it on paper already, every kill or stop under load would leave
-    calls of which nobody knows that they were never made.
-    """
-
-    def __init__(
-        self, turn: Turn, open_: Callable[[], Awaitable[Submission | None]], barred: Callable[[], bool]
-    ) -> None:
-        self._turn = turn
-        self._open = open_
-        self._barred = barred
-        self.submission: Submission | None = None
-
-    @asynccontextmanager
-    async def __call__(self, purpose: Purpose, *, blocks: bool = False) -> AsyncIterator[None]:
-        async with self._turn(purpose, blocks=blocks):
-            if purpose is Purpose.SUBMIT:
-                if self.submission is None and self._barred():
-                    raise _BarredError
-                if self.submission is None:
-                    self.submission = await self._open()
-                if self.submission is None:
-                    raise _NotOursError
-            yield
 
 
 class Submit:
@@ -172,7 +135,7 @@ class Submit:
             return
         token = keys.new_token() if vendor.announces and self._reply_base else None
         reply_to = f"{self._reply_base}/callbacks/{vendor.name}/{token}" if token else None
-        opening = _Opening(
+        opening = PaidTurn(
             account.turn,
             partial(self._core.db.write, _open, self._core, job, contracted, prepared, token, loaded),
             partial(contracted.door.bars, job.row),
@@ -180,9 +143,9 @@ class Submit:
         try:
             async with trouble.heard(self._core, contracted, Call.SUBMIT, job.row):
                 submitted = await vendor.submit(replace(account, turn=opening), prepared, reply_to, work)
-        except _NotOursError:
+        except NotOursError:
             return
-        except _BarredError:
+        except BarredError:
             await self._back(job)
             return
         except VendorError as error:

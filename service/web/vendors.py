@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from schemas import offers
 from schemas.job import TERMINAL, JobState
-from schemas.problem import Problem, not_found
+from schemas.problem import Problem
 from service.pacing.windows import WindowState
 from service.pipeline import trouble
 from service.pipeline.shown import when
@@ -22,6 +22,7 @@ from service.store.database import Reader
 from service.store.keys import Principal
 from service.store.submissions import AtVendor
 from service.vendors import Contracted
+from service.web import asking
 from service.web.lists import envelope
 from service.web.site import Answer, Site, site_of
 
@@ -46,16 +47,13 @@ async def index(request: Request, who: Principal) -> Response:
 
 
 async def probe(request: Request, who: Principal) -> Response:
-    """202, whether or not something was wrong. Raises Problem 403 for other projects, 404."""
+    """202, whether or not something was wrong. Raises Problem 403 for other projects, 404, 409."""
     if not who.first_project:
         raise Problem(403, "forbidden", "Accounts are looked after with an admin key of the first project.")
-    site = site_of(request)
-    contracted = site.vendors.get(request.path_params["vendor"])
-    if contracted is None:
-        raise not_found("vendor with an account")
-    await trouble.probe_now(site.core, contracted)
+    site, found = site_of(request), asking.contracted(request)
+    await trouble.probe_now(site.core, found)
     counted = await site.core.db.read(partial(_under_way, None))
-    return Answer(_vendor(site, contracted.name, counted, operator=True), 202)
+    return Answer(_vendor(site, found.name, counted, operator=True), 202)
 
 
 async def _under_way(project: int | None, reader: Reader) -> _UnderWay:

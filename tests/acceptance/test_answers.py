@@ -48,6 +48,7 @@ async def test_each_answer_that_is_told_of_is_given_and_no_other(tmp_path: Path,
             await client.call("GET", path)
         await client.call("GET", "/v1/vendors")
         assert (await client.call("POST", "/v1/vendors/vanceai/probe"))[0] == 202
+        assert (await client.call("POST", "/v1/vendors/perfectcorp/probe"))[0] == 409
         await client.call("GET", f"/v1/operations/{ENLARGE}")
         await _refusals(client)
         await _troubles(client, store)
