@@ -261,7 +261,7 @@ class VendorStatus(TypedDict):
     healthy: bool
     reason: str | None
     since: Time
-    credits: Annotated[Decimal | None, Field(description="What is left, where the vendor says so.")]
+    credits: Annotated[Decimal | None, Field(description="What is left, where the vendor has said so.")]
 
 
 class Event(TypedDict):

@@ -4,13 +4,16 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+import structlog
+
 from handlers.http import Http, origin
 from handlers.vendors import ailabtools, perfectcorp, picwish, vanceai
-from handlers.vendors.contract import Account, Pace, Vendor
+from handlers.vendors.contract import Account, Pace, TellsCredits, Vendor
 from service.clock import Clock
 from service.config import Settings, section
 from service.metrics import Metrics
 from service.pacing.host import Host
+from service.pacing.purse import Purse
 from service.pacing.turns import Turns
 from service.security.egress import Guard
 from service.security.vault import Vault
@@ -18,6 +21,8 @@ from service.store.database import Database
 from service.vendor_memory import StoredMemory, account_id
 from service.vendor_settings import VendorSettings
 from service.vendors import Contracted, Vendors
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,12 @@ async def open_all(
             now=clock.now,
             secrets=secrets,
         )
-        contracted.append(Contracted(vendor, account, turns, own.unconfirmed))
+        purse = Purse(own.credits_low if isinstance(vendor, TellsCredits) else None)
+        if own.credits_low is not None and not isinstance(vendor, TellsCredits):
+            log.warning(
+                "vendor.credits_untold", vendor=known.name, says="CREDITS_LOW has no effect: it tells no balance"
+            )
+        contracted.append(Contracted(vendor, account, turns, own.unconfirmed, purse=purse))
     for entry in contracted:
         # When all have joined: what one may send depends on what the others at the host have sent.
         await entry.turns.load()

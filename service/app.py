@@ -21,7 +21,7 @@ from service.heart import Heart
 from service.lookups import Lookups
 from service.metrics import Metrics
 from service.opening import asset_store, database_of
-from service.pipeline import retry
+from service.pipeline import retry, trouble
 from service.pipeline.accept import Accept
 from service.pipeline.core import Core
 from service.pipeline.crew import crew, delivery_scan
@@ -187,6 +187,8 @@ async def running(
             },
         )
         made_key = await _admin_key(core, settings, show_key)
+        for contracted in vendors:
+            await trouble.take_up(core, contracted)
         # Before anything else the tasks that die unasked.
         urgent = [workers[POLL, contracted.name] for contracted in vendors if contracted.turns.keeps_alive]
         everyone = [*urgent, scan, heart, retention, *(one for one in workers.values() if one not in urgent)]

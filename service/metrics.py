@@ -113,6 +113,7 @@ class Metrics(Collector):
         self.commit_units = Spread("store_commit_units", "Units in one commit of the store's writer.", SIZES)
         self.commit_time = Spread("store_commit_seconds", "One transaction of the store's writer, fsync too.", QUICK)
         self.store_up = Level("store_up", "Whether the store can be read.")
+        self.vendor_paused = Level("vendor_paused", "Whether a vendor's account is paused.", "vendor")
         self.jobs_waiting = Level("jobs_waiting", "Jobs that wait for a step.", "step", "vendor")
         self.jobs_overdue = Level("jobs_overdue_seconds", "How late the longest waiting one is.", "step", "vendor")
         self.jobs_in_hand = Level("jobs_in_hand", "Jobs that a worker holds.", "step", "vendor")

@@ -11,7 +11,7 @@ from schemas.job import Charged, ErrorClass, Failure, JobState
 from service.pacing.health import Call
 from service.pacing.host import TaskEnded
 from service.pacing.waits import Tracked
-from service.pipeline import announce, receive, retry
+from service.pipeline import announce, receive, retry, trouble
 from service.pipeline.core import Announced, Core
 from service.store import callbacks, jobs, lives, submissions
 from service.store.database import StoreUnavailable, Tx
@@ -46,7 +46,7 @@ class Poll:
             tracked = turns.track(submission, job.operation)
         asked_at = self._core.clock.now()
         try:
-            with contracted.heard(Call.ASK, self._core.clock.now):
+            async with trouble.heard(self._core, contracted, Call.ASK):
                 account = replace(contracted.account, turn=turns.asking(tracked))
                 answer = await contracted.vendor.ask(account, task)
         except TaskEnded:

@@ -35,6 +35,8 @@ async def index(request: Request) -> Response:
         # What was counted can be told all the same, and is never more wanted than now.
         standing = None
     # From here to the text nothing is awaited: two scrapes at once do not mix.
+    for contracted in site.vendors:
+        metrics.vendor_paused.set(contracted.door.shut, contracted.name)
     _set(metrics, standing, now)
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(metrics.registry), headers={"Content-Type": content_type})

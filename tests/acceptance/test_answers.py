@@ -58,6 +58,8 @@ async def test_each_answer_that_is_told_of_is_given_and_no_other(tmp_path: Path,
         for path in ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/v1/event-types", "/v1/operations"):
             await client.call("GET", path)
         await _vendors(it, client)
+        assert (await client.call("POST", "/v1/vendors/vanceai/probe"))[0] == 202
+        assert (await client.call("POST", "/v1/vendors/ailabtools/probe"))[0] == 409
         await client.call("GET", f"/v1/operations/{ENLARGE}")
         await _refusals(client)
         await _troubles(client, store)
@@ -195,7 +197,7 @@ async def _refusals(client: Client) -> None:
     """What every route answers in the same way, taken from the table of URLs."""
     _, reader = await client.call("POST", "/v1/keys", json={"role": "read"})
     for route in ROUTES:
-        path = _address(route.path)
+        path = _address(route.path.replace("{vendor}", "nobody"))
         how: dict[str, Any] = {"json": {}} if isinstance(route, Route) and route.body is not None else {}
         if "{" in route.path:
             assert (await client.call(route.method, path, **how))[0] == 404, route
