@@ -51,6 +51,7 @@ PACE = Pace(
     blocking_call=30.0,
     windows=(Window("ip", 100, 300.0), Window("account", 100, 60.0)),
     keep_alive=10.0,
+    least=1.0,  # polling_interval: the minimum, and far from affordable
     max_concurrent=16,
 )
 QUERY_SECONDS = 8.0  # less than the keep-alive: an answer that never comes leaves time to ask once more

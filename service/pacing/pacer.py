@@ -138,7 +138,7 @@ class Pacer:
     def heard(self, task: Tracked, *, kept: bool) -> None:
         """A question has ended; `kept`: with an answer that the vendor counts as a question."""
         if task.asking_since is not None and kept:
-            task.kept_at = task.asking_since
+            task.kept_at, task.unsure = task.asking_since, False
         elif task.asking_since is not None:
             task.tried_at = task.asking_since
         task.asking_since = None
@@ -204,6 +204,8 @@ class Pacer:
         base, pace = task.begun_at, member.pace
         least = max(task.kept_at + member.least_ms, task.earliest_at)
         alive = max(task.kept_at - base, 0) / 1000
+        if task.unsure:
+            return least
         if task.lives.known:
             at = base + round(1000 * task.lives.age_when(alive, member.patience))
         elif task.kept_at <= base:
@@ -243,6 +245,8 @@ class Pacer:
             return Rank.KEEP
         if now < max(task.kept_at + wait.member.least_ms, task.earliest_at) and now < task.deadline_at:
             return None
+        if task.unsure:
+            return Rank.KEEP
         alive, age = (task.kept_at - task.begun_at) / 1000, (now - task.begun_at) / 1000
         if task.lives.known and task.lives.finished(max(alive, 0), age) >= LIKELY:
             return Rank.LIKELY
@@ -312,7 +316,7 @@ class Pacer:
             for task in member.tasks.values():
                 kept = now if task is asked else task.asking_since or task.kept_at
                 # What is late already is due now.
-                due = max(kept + period, now)
+                due = now if task.unsure else max(kept + period, now)
                 promised.append(Chain(task.key, due, period, task.deadline_at, ledgers))
         return timetable(promised, now)
 

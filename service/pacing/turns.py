@@ -55,7 +55,7 @@ class Turns:
         for operation, learned in (await db.read(lives.of_vendor, self._vendor)).items():
             self._lives[operation] = Lives.from_json(learned.weights, learned.seen)
         for submission, operation in await db.read(submissions.in_flight, self._vendor):
-            self.track(submission, operation)
+            self.track(submission, operation).unsure = self.keeps_alive
         since = now - self._host.pacer.longest_ms
         earlier = await db.read(vendor_requests.since, self._vendor, self._host.name, since)
         # The store has times of the wall clock, which may have been set meanwhile: nothing lies in the future. What was

@@ -24,6 +24,7 @@ class Tracked:
     deadline_at: int
     earliest_at: int = 0
     asking_since: int | None = None
+    unsure: bool = False  # in flight at a start: nobody knows how it fared, so it is due at once
     missed: int = 0  # answers in which the vendor did not know it
     tried_at: int = 0  # the last question that was in vain
 
