@@ -20,7 +20,18 @@ from handlers.sandbox.ailabtools import AILabToolsSandbox, error
 from handlers.sandbox.ailabtools import AILabToolsSettings as Play
 from handlers.vendors.ailabtools import AILabTools
 from service.vendor_settings import AILabToolsSettings
-from tests.acceptance.helpers import asked, begun, done, failed_with, heard, only_end, pictures, reached, whole
+from tests.acceptance.helpers import (
+    asked,
+    begun,
+    done,
+    failed_with,
+    heard,
+    in_state,
+    only_end,
+    pictures,
+    reached,
+    whole,
+)
 from tests.acceptance.made import upload
 from tests.fast_clock import FastClock
 from tests.harness import Stand, receiver, stand
@@ -232,18 +243,26 @@ async def test_a_missing_picture_and_a_missing_gender_are_named_at_once(
 
 
 @BOTH
-async def test_an_empty_account_ends_the_job_and_a_full_window_does_not(
+async def test_neither_a_full_window_nor_an_empty_account_ends_a_job(
     tmp_path: Path, photographs: Mapping[str, bytes], operation: str, paid_call: str
 ) -> None:
-    async with scene(tmp_path, photographs) as at:
+    async with scene(tmp_path, photographs) as at, receiver() as operator:
+        await at.it.client.subscribe(operator.url, events=["vendor.*"])
         at.vendor.faults.next(paid_call, error("EXCEEDING_LIMITS"), times=3)
         job = await at.done(operation)
         await pictures(at.it.client, job)
         assert (len(asked(at.vendor, paid_call)), job["billing"]["possible_duplicate"]) == (4, False)
         at.vendor.settings = replace(at.vendor.settings, credits={"common": Decimal(0)})
-        job = await at.done(operation)
-        await failed_with(at.it.client, job, "credits", "ERROR_NOT_ENOUGH_CREDITS")
-        assert (job["error"]["retryable"], job["billing"]["charged"]) == (False, "no")
+        job_id = await begun(at.it.client, operation, None, **await at.job(operation))
+        (told,) = await operator.wait_for(1)
+        assert told.event["type"] == "vendor.credits_low"
+        assert "ERROR_NOT_ENOUGH_CREDITS" in told.event["data"]["reason"]
+        job = await in_state(at.it.client, job_id, "queued")
+        assert (job["error"], job["billing"]["charged"]) == (None, "no")
+        at.vendor.settings = replace(at.vendor.settings, credits={"common": Decimal(100)})
+        job = await in_state(at.it.client, job_id, "succeeded")
+        assert job["billing"]["possible_duplicate"] is False
+        await operator.wait_for(1, "vendor.recovered")
         assert at.vendor.violations == []
 
 
