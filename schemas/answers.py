@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 
 from schemas.callback import Via
 from schemas.delivery import DeliveryState, Outcome
-from schemas.endpoint import EndpointState
+from schemas.endpoint import EndpointState, Format, Scheme
 from schemas.event import EventType
 from schemas.forms import (
     ApiKey,
@@ -179,6 +179,13 @@ class Timeline(TypedDict):
 # --- endpoints, deliveries, events -----------------------------------------------------------------------------------
 
 
+class EndpointRate(TypedDict):
+    """At most so many attempts begin within any span of so many seconds."""
+
+    requests: Count
+    seconds: float
+
+
 class Endpoint(TypedDict):
     """A subscriber's registration, without its secrets."""
 
@@ -190,9 +197,14 @@ class Endpoint(TypedDict):
     channels: list[str]
     description: str
     headers: Annotated[list[str], Field(description="Names only: the values are secrets.")]
-    format: str
-    signatures: list[str]
+    # What was written before an endpoint had these stays in the log as it was signed.
+    filter: NotRequired[dict[str, JsonValue]]
+    format: Format
+    signatures: list[Scheme]
+    rate_limit: NotRequired[EndpointRate | None]
     max_in_flight: int
+    ordered: NotRequired[bool]
+    retry_schedule: NotRequired[Annotated[list[int] | None, Field(description="Seconds; null: the service's own.")]]
     state: EndpointState
     disabled_reason: str | None
     created_at: Time

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from schemas import filters
 from schemas.event import EventType
 from schemas.job import Channel, HttpUrl
 from schemas.text import Text
@@ -28,6 +29,21 @@ class EndpointState(StrEnum):
     DISABLED = "disabled"
 
 
+class Format(StrEnum):
+    """How an event is written for its receiver."""
+
+    STANDARD = "standard"  # as it is in the log
+    FLAT = "flat"  # scalars first, for tools that show people one level of fields
+    CLOUDEVENTS = "cloudevents"  # CloudEvents 1.0, structured JSON
+
+
+class Scheme(StrEnum):
+    """How a delivery is signed: with the endpoint's secret, or with the project's ed25519 key."""
+
+    V1 = "v1"
+    V1A = "v1a"
+
+
 def _pattern(value: str) -> str:
     if value not in _PATTERNS:
         raise ValueError(f"unknown event type; known are {', '.join(sorted(EventType))}, and job.* or *")
@@ -46,6 +62,19 @@ def _headers(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
+def _filter(value: dict[str, Any]) -> dict[str, Any]:
+    found = filters.faults(value)
+    if found:
+        raise ValueError("; ".join(found))
+    return value
+
+
+def _once(value: list[Scheme]) -> list[Scheme]:
+    if len(set(value)) < len(value):
+        raise ValueError("names one twice")
+    return value
+
+
 Pattern = Annotated[str, AfterValidator(_pattern), Field(json_schema_extra={"enum": sorted(_PATTERNS)})]
 HeaderValue = Annotated[str, Field(max_length=1024, json_schema_extra={"pattern": "^[ -~]*$"})]
 Headers = Annotated[
@@ -53,11 +82,39 @@ Headers = Annotated[
     Field(max_length=16, json_schema_extra={"propertyNames": {"pattern": _TOKEN.pattern}}),
     AfterValidator(_headers),
 ]
+Filter = Annotated[
+    dict[str, Any],
+    AfterValidator(_filter),
+    Field(
+        description="Dotted path in the event → value, list of values, or conditions gt, lt, prefix, exists; all hold.",
+        examples=[{"data.vendor": "vanceai", "data.metadata.product_id": {"exists": True}}],
+        json_schema_extra={"maxProperties": filters.MOST_PATHS, "propertyNames": {"maxLength": filters.LONGEST_PATH}},
+    ),
+]
+Signatures = Annotated[list[Scheme], Field(min_length=1, max_length=2), AfterValidator(_once)]
+# Seconds before each further attempt.
+RetrySchedule = Annotated[list[Annotated[int, Field(ge=1, le=7 * 86_400)]], Field(max_length=30)]
+MaxInFlight = Annotated[int, Field(ge=1, le=256)]
+
+
+class RateLimit(BaseModel):
+    """At most so many attempts begin within any span of so many seconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    requests: int = Field(ge=1, le=10_000)
+    seconds: float = Field(1.0, ge=0.1, le=3600, allow_inf_nan=False)
+
+
+# In a patch null says: none any more.
+NULLABLE = frozenset({"rate_limit", "retry_schedule"})
 
 
 def _without_null(schema: dict[str, Any]) -> None:
-    """In a patch None means that a field was left out. To send null is a fault, so the schema does not speak of it."""
+    """In a patch None mostly means that a field was left out. To send null is a fault: the schema does not know it."""
     for name, told in schema["properties"].items():
+        if name in NULLABLE:
+            continue
         (value,) = (way for way in told["anyOf"] if way != {"type": "null"})
         schema["properties"][name] = value
     schema["examples"] = [{"max_in_flight": 4}]
@@ -77,43 +134,100 @@ class EndpointRequest(BaseModel):
     kind: Literal["webhook"] = "webhook"
     events: list[Pattern] = Field(default_factory=lambda: ["*"], min_length=1, max_length=32)
     channels: list[Channel] = Field(default_factory=list, max_length=32, description="Empty: all channels.")
+    filter: Filter = Field(default_factory=dict)
     description: Text = Field("", max_length=500)
     headers: Headers = Field(default_factory=dict, description="Sent with each delivery; their values are secrets.")
-    format: Literal["standard"] = "standard"
-    signatures: tuple[Literal["v1"]] = ("v1",)
-    max_in_flight: int = Field(32, ge=1, le=256, description="Deliveries under way at once.")
+    format: Format = Format.STANDARD
+    signatures: Signatures = Field(default_factory=lambda: [Scheme.V1])
+    rate_limit: RateLimit | None = None
+    max_in_flight: MaxInFlight = Field(32, description="Deliveries under way at once.")
+    ordered: bool = Field(default=False, description="One at a time, by sequence; a failing one holds up the next.")
+    retry_schedule: RetrySchedule | None = Field(
+        None, description="Seconds before each further attempt; null: the service's own."
+    )
+
+    def terms(self, sealed_headers: str) -> "Terms":
+        return Terms(
+            url=self.url,
+            events=tuple(self.events),
+            channels=tuple(self.channels),
+            filter=self.filter,
+            description=self.description,
+            header_names=tuple(self.headers),
+            sealed_headers=sealed_headers,
+            format=self.format,
+            signatures=tuple(self.signatures),
+            rate_limit=self.rate_limit,
+            max_in_flight=self.max_in_flight,
+            ordered=self.ordered,
+            retry_schedule=None if self.retry_schedule is None else tuple(self.retry_schedule),
+        )
 
 
 class EndpointPatch(BaseModel):
-    """The body of `PATCH /v1/endpoints/{id}`: what is absent stays."""
+    """The body of `PATCH /v1/endpoints/{id}`: what is absent stays, and null takes a limit or a schedule away."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=_without_null)
 
     url: HttpUrl | None = None
     events: list[Pattern] | None = Field(None, min_length=1, max_length=32)
     channels: list[Channel] | None = Field(None, max_length=32)
+    filter: Filter | None = None
     description: Text | None = Field(None, max_length=500)
     headers: Headers | None = None
-    max_in_flight: int | None = Field(None, ge=1, le=256)
+    format: Format | None = None
+    signatures: Signatures | None = None
+    rate_limit: RateLimit | None = None
+    max_in_flight: MaxInFlight | None = None
+    ordered: bool | None = None
+    retry_schedule: RetrySchedule | None = None
+
+    @property
+    def wrong_nulls(self) -> list[str]:
+        """What was sent as null and can't be."""
+        return sorted(name for name in self.model_fields_set - NULLABLE if getattr(self, name) is None)
+
+    def changed(self, terms: "Terms", sealed_headers: str | None) -> "Terms":
+        """`sealed_headers`: where new ones were sent."""
+        given = {name: getattr(self, name) for name in self.model_fields_set - {"headers"}}
+        changes: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+        }
+        if sealed_headers is not None:
+            changes |= {"header_names": tuple(self.headers or ()), "sealed_headers": sealed_headers}
+        return replace(terms, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a subscriber chose, and may change; `sealed_headers` is encrypted, `retry_schedule` in seconds."""
+
+    url: str
+    sealed_headers: str
+    events: tuple[str, ...] = ("*",)
+    channels: tuple[str, ...] = ()
+    filter: filters.Filter = field(default_factory=dict)
+    description: str = ""
+    header_names: tuple[str, ...] = ()
+    format: Format = Format.STANDARD
+    signatures: tuple[Scheme, ...] = (Scheme.V1,)
+    rate_limit: RateLimit | None = None
+    max_in_flight: int = 32
+    ordered: bool = False
+    retry_schedule: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An endpoint as the store holds it; `sealed_secret` and `sealed_headers` are encrypted."""
+    """An endpoint as the store holds it; its secrets are encrypted."""
 
     row: int
     id: str
     project: int
     job: int | None
     kind: str
-    url: str
-    events: tuple[str, ...]
-    channels: tuple[str, ...]
-    description: str
-    header_names: tuple[str, ...]
-    sealed_headers: str
+    terms: Terms
     sealed_secret: str
-    max_in_flight: int
     state: EndpointState
     disabled_reason: str | None
     created_at: int
@@ -134,12 +248,12 @@ class Target:
         return f"Target(id={self.id!r}, kind={self.kind!r})"
 
 
-def wants(endpoint: Endpoint, event_type: str, channels: tuple[str, ...]) -> bool:
-    """Whether an endpoint subscribed to such an event."""
-    if endpoint.channels and not set(endpoint.channels) & set(channels):
+def wants(terms: Terms, event_type: str, channels: tuple[str, ...]) -> bool:
+    """Whether a subscriber takes such events; its filter is asked of the event itself."""
+    if terms.channels and not set(terms.channels) & set(channels):
         return False
-    if event_type in endpoint.events:
+    if event_type in terms.events:
         return True
     if event_type in ONLY_BY_NAME:
         return False
-    return "*" in endpoint.events or f"{event_type.split('.')[0]}.*" in endpoint.events
+    return "*" in terms.events or f"{event_type.split('.')[0]}.*" in terms.events

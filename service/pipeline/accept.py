@@ -12,6 +12,7 @@ import structlog
 from schemas import ids
 from schemas.asset import Asset, ImageInfo, StoredFile
 from schemas.catalogue import InputSpec, Operation, params_errors
+from schemas.endpoint import Terms
 from schemas.event import EventType
 from schemas.job import Input, Job, JobInput, JobRequest
 from schemas.problem import FieldError, Problem, invalid
@@ -349,14 +350,12 @@ async def _add_webhook(tx: Tx, core: Core, job: Job, url: str, now: int) -> None
     public_id = ids.new_id("ep", now)
     owner, sealed = await projects.sealed_webhook_secret(tx, job.project)
     secret = core.vault.open(owner, sealed)
-    fields = endpoints.Changeable(
+    terms = Terms(
         url=url,
-        events=tuple(job.request.webhook_events or DEFAULT_WEBHOOK_EVENTS),
-        channels=(),
-        description=f"webhook of {job.id}",
-        header_names=(),
         sealed_headers=core.vault.seal(public_id, "{}"),
+        events=tuple(job.request.webhook_events or DEFAULT_WEBHOOK_EVENTS),
+        description=f"webhook of {job.id}",
         max_in_flight=_WEBHOOK_MAX_IN_FLIGHT,
     )
     sealed_secret = core.vault.seal(public_id, secret)
-    await endpoints.add(tx, job.project, public_id, "webhook", fields, sealed_secret, now, job.row)
+    await endpoints.add(tx, job.project, public_id, "webhook", terms, sealed_secret, now, job.row)

@@ -57,7 +57,7 @@ class Lane:
     @property
     def most(self) -> int:
         assert self.endpoint is not None
-        return 1 if self.failures >= FAILURES_BEFORE_CAUTION else self.endpoint.max_in_flight
+        return 1 if self.failures >= FAILURES_BEFORE_CAUTION else self.endpoint.terms.max_in_flight
 
 
 class Deliver:
@@ -333,8 +333,9 @@ class Deliver:
 
 def target_of(endpoint: Endpoint, vault: Vault) -> Target:
     """The endpoint with its secrets open. Raises WrongKey."""
-    headers = json.loads(vault.open(endpoint.id, endpoint.sealed_headers))
-    return Target(endpoint.id, endpoint.kind, endpoint.url, vault.open(endpoint.id, endpoint.sealed_secret), headers)
+    headers = json.loads(vault.open(endpoint.id, endpoint.terms.sealed_headers))
+    secret = vault.open(endpoint.id, endpoint.sealed_secret)
+    return Target(endpoint.id, endpoint.kind, endpoint.terms.url, secret, headers)
 
 
 async def _put_away(tx: Tx, endpoint: int, now: int) -> bool:

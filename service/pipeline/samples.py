@@ -8,7 +8,7 @@ from schemas import answers
 from schemas.asset import Asset
 from schemas.callback import Via
 from schemas.delivery import Delivery, DeliveryState
-from schemas.endpoint import Endpoint, EndpointState
+from schemas.endpoint import Endpoint, EndpointState, Terms
 from schemas.event import EventType, envelope
 from schemas.event_types import TEST_TYPE
 from schemas.job import Charged, ErrorClass, Failure, Input, Job, JobRequest, JobState
@@ -93,14 +93,15 @@ _ENDPOINT = Endpoint(
     project=0,
     job=None,
     kind="webhook",
-    url="https://shop.example/hooks/wirephoto",
-    events=("job.succeeded", "job.failed"),
-    channels=("store-7",),
-    description="the shop",
-    header_names=("X-Shop",),
-    sealed_headers="",
+    terms=Terms(
+        url="https://shop.example/hooks/wirephoto",
+        sealed_headers="",
+        events=("job.succeeded", "job.failed"),
+        channels=("store-7",),
+        description="the shop",
+        header_names=("X-Shop",),
+    ),
     sealed_secret="",
-    max_in_flight=32,
     state=EndpointState.ENABLED,
     disabled_reason=None,
     created_at=_AT - _DAY,

@@ -102,18 +102,24 @@ def event(written: Event) -> dict[str, Any]:
 
 def endpoint(registered: Endpoint) -> answers.Endpoint:
     """Without its secrets: of its headers only the names."""
+    terms = registered.terms
+    schedule, limit = terms.retry_schedule, terms.rate_limit
     return {
         "id": registered.id,
         "object": "endpoint",
-        "url": registered.url,
+        "url": terms.url,
         "kind": registered.kind,
-        "events": list(registered.events),
-        "channels": list(registered.channels),
-        "description": registered.description,
-        "headers": list(registered.header_names),
-        "format": "standard",
-        "signatures": ["v1"],
-        "max_in_flight": registered.max_in_flight,
+        "events": list(terms.events),
+        "channels": list(terms.channels),
+        "filter": dict(terms.filter),
+        "description": terms.description,
+        "headers": list(terms.header_names),
+        "format": terms.format,
+        "signatures": list(terms.signatures),
+        "rate_limit": None if limit is None else {"requests": limit.requests, "seconds": limit.seconds},
+        "max_in_flight": terms.max_in_flight,
+        "ordered": terms.ordered,
+        "retry_schedule": None if schedule is None else list(schedule),
         "state": registered.state,
         "disabled_reason": registered.disabled_reason,
         "created_at": rfc3339(registered.created_at),

@@ -1,9 +1,10 @@
 """Deliveries and their attempts: what is owed to whom, and every try of it."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from schemas import ids
+from schemas import filters, ids
 from schemas.delivery import Attempt, Delivery, DeliveryState, Outcome, Owed, PastAttempt
 from schemas.endpoint import Endpoint, EndpointState, wants
 from schemas.event import Event
@@ -61,8 +62,11 @@ async def fan_out(
     subscribers = [
         endpoint
         for endpoint in await endpoints.of_event(tx, event.project, event.job)
-        if endpoint.row != about and wants(endpoint, event.type, channels)
+        if endpoint.row != about and wants(endpoint.terms, event.type, channels)
     ]
+    if any(endpoint.terms.filter for endpoint in subscribers):
+        told = json.loads(event.payload)
+        subscribers = [endpoint for endpoint in subscribers if filters.matches(endpoint.terms.filter, told)]
     if not subscribers:
         return []
     await tx.run_many(_SQL["add"], [_new(event, endpoint, node) for endpoint in subscribers])

@@ -2,37 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
-from schemas.endpoint import Endpoint, EndpointState
+from schemas import filters
+from schemas.endpoint import Endpoint, EndpointState, Format, RateLimit, Scheme, Terms
 from service.store import sql
 from service.store.database import Reader, Row, Tx
 
 _SQL = sql.beside(__file__)
-
-
-@dataclass(frozen=True, slots=True)
-class Changeable:
-    """What a PATCH may change."""
-
-    url: str
-    events: tuple[str, ...]
-    channels: tuple[str, ...]
-    description: str
-    header_names: tuple[str, ...]
-    sealed_headers: str
-    max_in_flight: int
-
-    def values(self) -> dict[str, str | int]:
-        return {
-            "url": self.url,
-            "events": json.dumps(self.events),
-            "channels": json.dumps(self.channels),
-            "description": self.description,
-            "headers": json.dumps({"names": self.header_names, "sealed": self.sealed_headers}),
-            "max_in_flight": self.max_in_flight,
-        }
 
 
 # Read again for each event, and always the same.
@@ -48,24 +25,57 @@ def _headers(text: str) -> tuple[tuple[str, ...], str]:
     return tuple(headers["names"]), headers["sealed"]
 
 
+@lru_cache(maxsize=4096)
+def _filter(text: str | None) -> filters.Filter:
+    return {} if text is None else json.loads(text)
+
+
+def _values(terms: Terms) -> dict[str, str | int | None]:
+    limit, schedule = terms.rate_limit, terms.retry_schedule
+    return {
+        "url": terms.url,
+        "events": json.dumps(terms.events),
+        "channels": json.dumps(terms.channels),
+        "filter": json.dumps(terms.filter) if terms.filter else None,
+        "description": terms.description,
+        "headers": json.dumps({"names": terms.header_names, "sealed": terms.sealed_headers}),
+        "format": terms.format,
+        "signatures": json.dumps(terms.signatures),
+        "rate_limit": None if limit is None else limit.model_dump_json(),
+        "max_in_flight": terms.max_in_flight,
+        "ordered": int(terms.ordered),
+        "retry_schedule": None if schedule is None else json.dumps(schedule),
+    }
+
+
 def _endpoint(row: Row) -> Endpoint:
     # A job's own webhook hears of that job and is never read again: it would only drive the others out.
     read = _headers if row["job_id"] is None else _headers.__wrapped__
     header_names, sealed_headers = read(row["headers"])
+    limit, schedule = row["rate_limit"], row["retry_schedule"]
+    terms = Terms(
+        url=row["url"],
+        sealed_headers=sealed_headers,
+        events=_names(row["events"]),
+        channels=_names(row["channels"]),
+        filter=_filter(row["filter"]),
+        description=row["description"],
+        header_names=header_names,
+        format=Format(row["format"]),
+        signatures=tuple(map(Scheme, _names(row["signatures"]))),
+        rate_limit=None if limit is None else RateLimit.model_validate_json(limit),
+        max_in_flight=row["max_in_flight"],
+        ordered=bool(row["ordered"]),
+        retry_schedule=None if schedule is None else tuple(json.loads(schedule)),
+    )
     return Endpoint(
         row=row["id"],
         id=row["public_id"],
         project=row["project_id"],
         job=row["job_id"],
         kind=row["kind"],
-        url=row["url"],
-        events=_names(row["events"]),
-        channels=_names(row["channels"]),
-        description=row["description"],
-        header_names=header_names,
-        sealed_headers=sealed_headers,
+        terms=terms,
         sealed_secret=row["secret"],
-        max_in_flight=row["max_in_flight"],
         state=EndpointState(row["state"]),
         disabled_reason=row["disabled_reason"],
         created_at=row["created_at"],
@@ -74,7 +84,7 @@ def _endpoint(row: Row) -> Endpoint:
 
 
 async def add(
-    tx: Tx, project: int, public_id: str, kind: str, fields: Changeable, sealed_secret: str, now: int, job: int | None
+    tx: Tx, project: int, public_id: str, kind: str, terms: Terms, sealed_secret: str, now: int, job: int | None
 ) -> Endpoint:
     row = await tx.one(
         _SQL["add"],
@@ -85,7 +95,7 @@ async def add(
             "kind": kind,
             "secret": sealed_secret,
             "now": now,
-            **fields.values(),
+            **_values(terms),
         },
     )
     assert row is not None
@@ -126,8 +136,8 @@ async def of_event(reader: Reader, project: int, job: int | None) -> Sequence[En
     return [_endpoint(row) for row in await reader.all(_SQL["of_event"], {"project": project, "job": job})]
 
 
-async def change(tx: Tx, endpoint: int, fields: Changeable, now: int) -> None:
-    await tx.run(_SQL["change"], {"endpoint": endpoint, "now": now, **fields.values()})
+async def change(tx: Tx, endpoint: int, terms: Terms, now: int) -> None:
+    await tx.run(_SQL["change"], {"endpoint": endpoint, "now": now, **_values(terms)})
 
 
 async def disable(tx: Tx, endpoint: int, reason: str, now: int) -> Endpoint | None:

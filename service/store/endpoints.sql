@@ -1,11 +1,11 @@
 -- name: add
 INSERT INTO endpoints (
-    public_id, project_id, job_id, kind, url, events, channels, description, headers, secret, max_in_flight, state,
-    created_at, updated_at
+    public_id, project_id, job_id, kind, url, events, channels, filter, description, headers, secret, format,
+    signatures, rate_limit, max_in_flight, ordered, retry_schedule, state, created_at, updated_at
 )
 VALUES (
-    :public_id, :project, :job, :kind, :url, :events, :channels, :description, :headers, :secret, :max_in_flight,
-    'enabled', :now, :now
+    :public_id, :project, :job, :kind, :url, :events, :channels, :filter, :description, :headers, :secret, :format,
+    :signatures, :rate_limit, :max_in_flight, :ordered, :retry_schedule, 'enabled', :now, :now
 )
 RETURNING *;
 
@@ -33,8 +33,9 @@ UNION ALL
 SELECT * FROM endpoints WHERE job_id = :job AND deleted_at IS NULL;
 
 -- name: change
-UPDATE endpoints SET url = :url, events = :events, channels = :channels, description = :description,
-    headers = :headers, max_in_flight = :max_in_flight, updated_at = :now
+UPDATE endpoints SET url = :url, events = :events, channels = :channels, filter = :filter, description = :description,
+    headers = :headers, format = :format, signatures = :signatures, rate_limit = :rate_limit,
+    max_in_flight = :max_in_flight, ordered = :ordered, retry_schedule = :retry_schedule, updated_at = :now
 WHERE id = :endpoint AND deleted_at IS NULL;
 
 -- name: disable

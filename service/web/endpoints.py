@@ -1,10 +1,7 @@
 """Endpoints: subscribers' registrations, their secrets, and a test shot."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,7 +10,7 @@ from handlers import standardwebhooks
 from handlers.destinations.contract import Message, NoSteps
 from schemas import answers, ids
 from schemas.delivery import Outcome
-from schemas.endpoint import Endpoint, EndpointPatch, EndpointRequest
+from schemas.endpoint import Endpoint, EndpointPatch, EndpointRequest, Terms
 from schemas.event import envelope, rfc3339
 from schemas.event_types import TEST_TYPE
 from schemas.problem import FieldError, invalid, not_found
@@ -37,29 +34,19 @@ async def create(request: Request, who: Principal) -> Response:
     public_id = ids.new_id("ep", now)
     secret = standardwebhooks.new_secret()
     vault = site.core.vault
-    fields = endpoints.Changeable(
-        url=wanted.url,
-        events=tuple(wanted.events),
-        channels=tuple(wanted.channels),
-        description=wanted.description,
-        header_names=tuple(wanted.headers),
-        sealed_headers=vault.seal(public_id, json.dumps(wanted.headers)),
-        max_in_flight=wanted.max_in_flight,
-    )
+    terms = wanted.terms(vault.seal(public_id, json.dumps(wanted.headers)))
     sealed = vault.seal(public_id, secret)
-    endpoint = await site.core.db.write(_add, who.project, public_id, wanted.kind, fields, sealed, now)
+    endpoint = await site.core.db.write(_add, who.project, public_id, wanted.kind, terms, sealed, now)
     body: answers.NewEndpoint = {**shown.endpoint(endpoint), "secret": secret}
     return Answer(body, 201, {"Location": f"/v1/endpoints/{endpoint.id}"})
 
 
-async def _add(
-    tx: Tx, project: int, public_id: str, kind: str, fields: endpoints.Changeable, sealed_secret: str, now: int
-) -> Endpoint:
+async def _add(tx: Tx, project: int, public_id: str, kind: str, terms: Terms, sealed_secret: str, now: int) -> Endpoint:
     await projects.lock(tx, project)
     if await endpoints.count(tx, project) >= MOST_PER_PROJECT:
         reason = f"this project has {MOST_PER_PROJECT} endpoints, which is the most it may have"
         raise invalid([FieldError("url", reason)])
-    return await endpoints.add(tx, project, public_id, kind, fields, sealed_secret, now, None)
+    return await endpoints.add(tx, project, public_id, kind, terms, sealed_secret, now, None)
 
 
 async def index(request: Request, who: Principal) -> Response:
@@ -98,9 +85,8 @@ async def webhook_secret(request: Request, who: Principal) -> Response:
 async def change(request: Request, who: Principal) -> Response:
     site = site_of(request)
     patch = await read_model(request, EndpointPatch)
-    nulls = [name for name in patch.model_fields_set if getattr(patch, name) is None]
-    if nulls:
-        raise invalid([FieldError(name, "can't be null; leave it out to keep it") for name in sorted(nulls)])
+    if patch.wrong_nulls:
+        raise invalid([FieldError(name, "can't be null; leave it out to keep it") for name in patch.wrong_nulls])
     if patch.url is not None:
         must_be_public(site.guard, patch.url, "url")
     endpoint = await _find(request, who)
@@ -114,23 +100,8 @@ async def _change(tx: Tx, site: Site, endpoint: Endpoint, patch: EndpointPatch) 
     current = await endpoints.by_row(tx, endpoint.row)
     if current is None:
         raise not_found("endpoint")
-    given: Mapping[str, Any] = patch.model_dump(exclude_unset=True, exclude={"headers"})
-    changes: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
-    }
-    if patch.headers is not None:
-        changes["header_names"] = tuple(patch.headers)
-        changes["sealed_headers"] = site.core.vault.seal(current.id, json.dumps(patch.headers))
-    fields = endpoints.Changeable(
-        url=current.url,
-        events=current.events,
-        channels=current.channels,
-        description=current.description,
-        header_names=current.header_names,
-        sealed_headers=current.sealed_headers,
-        max_in_flight=current.max_in_flight,
-    )
-    await endpoints.change(tx, current.row, replace(fields, **changes), site.clock.now())
+    sealed = None if patch.headers is None else site.core.vault.seal(current.id, json.dumps(patch.headers))
+    await endpoints.change(tx, current.row, patch.changed(current.terms, sealed), site.clock.now())
 
 
 async def enable(request: Request, who: Principal) -> Response:

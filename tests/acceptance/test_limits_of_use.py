@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from schemas.endpoint import Terms
 from service.store import endpoints
 from service.store.database import Tx
 from tests.acceptance.delivery_rig import Gate
@@ -76,15 +77,7 @@ async def test_source_urls_of_one_project_that_hang_hold_up_no_other_projects(tm
 
 
 async def _many_endpoints(tx: Tx, project: int, count: int) -> None:
-    plain = endpoints.Changeable(
-        url="http://127.0.0.1:1/",
-        events=("job.canceled",),
-        channels=(),
-        description="",
-        header_names=(),
-        sealed_headers="sealed",
-        max_in_flight=1,
-    )
+    plain = Terms(url="http://127.0.0.1:1/", sealed_headers="sealed", events=("job.canceled",), max_in_flight=1)
     for n in range(count):
         await endpoints.add(tx, project, f"ep_{n:026}", "webhook", plain, "sealed", 1, None)
 

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from handlers import standardwebhooks
 from schemas import ids
+from schemas.endpoint import Terms
 from schemas.event import EventType
 from service import log as log_module
 from service.app import Wirephoto, running
@@ -72,9 +73,9 @@ class Subject:
             now = self._core.clock.now()
             public_id = ids.new_id("ep", now)
             headers = self._core.vault.seal(public_id, "{}")
-            fields = endpoints.Changeable(url, ("*",), (), "", (), headers, at_once)
+            terms = Terms(url, headers, max_in_flight=at_once)
             secret = self._core.vault.seal(public_id, standardwebhooks.new_secret())
-            await self._core.db.write(endpoints.add, 1, public_id, "webhook", fields, secret, now, None)
+            await self._core.db.write(endpoints.add, 1, public_id, "webhook", terms, secret, now, None)
 
     async def deliver(self, count: int, fan_out: int, at_once: int) -> Mapping[str, Any]:
         """Events committed with their deliveries; every one signed, sent, and its attempt recorded."""

@@ -10,7 +10,7 @@ import asyncpg
 from schemas import ids
 from schemas.callback import Callback, Via
 from schemas.delivery import Owed
-from schemas.endpoint import Endpoint
+from schemas.endpoint import Endpoint, Terms
 from schemas.event import Event, EventType
 from schemas.job import Job, JobRequest
 from service.store import callbacks, deliveries, endpoints, events, jobs, nodes, projects, submissions
@@ -126,16 +126,8 @@ async def _task_known(tx: Tx, submission: Submission) -> None:
 async def _endpoint(tx: Tx, project: int, fields: dict[str, Any]) -> Endpoint:
     public_id = ids.new_id("ep", NOW)
     wanted = {"url": "http://receiver.example/", "events": ("*",), "job": None, **fields}
-    changeable = endpoints.Changeable(
-        url=wanted["url"],
-        events=wanted["events"],
-        channels=(),
-        description="",
-        header_names=(),
-        sealed_headers="sealed",
-        max_in_flight=4,
-    )
-    return await endpoints.add(tx, project, public_id, "webhook", changeable, "sealed", NOW, wanted["job"])
+    terms = Terms(url=wanted["url"], sealed_headers="sealed", events=wanted["events"], max_in_flight=4)
+    return await endpoints.add(tx, project, public_id, "webhook", terms, "sealed", NOW, wanted["job"])
 
 
 async def _event(tx: Tx, project: int, event_type: EventType, node: int) -> tuple[Event, list[Owed]]:

@@ -214,8 +214,27 @@ CREATE TABLE endpoints (
     disabled_reason TEXT,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
-    deleted_at BIGINT
+    deleted_at BIGINT,
+    -- filter, rate_limit and retry_schedule are JSON or NULL: none, and of the schedule
+    -- the service's.
+    filter TEXT,
+    format TEXT NOT NULL DEFAULT 'standard',
+    signatures TEXT NOT NULL DEFAULT '["v1"]',
+    rate_limit TEXT,
+    ordered BIGINT NOT NULL DEFAULT 0,
+    retry_schedule TEXT,
+    -- During a rotation both secrets sign, until old_secret_until. Encrypted.
+    old_secret TEXT,
+    old_secret_until BIGINT,
+    -- Since when every attempt has failed, and since when its breaker is open.
+    failing_since BIGINT,
+    broken_at BIGINT,
+    -- Of kind stream: when its connection was last seen.
+    seen_at BIGINT,
+    -- Made as a REST hook: a digest of what it subscribes to, so that the same subscription is found again.
+    hook TEXT
 );
+CREATE UNIQUE INDEX endpoints_by_hook ON endpoints (project_id, hook) WHERE hook IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX endpoints_by_project ON endpoints (project_id, id) WHERE job_id IS NULL AND deleted_at IS NULL;
 CREATE INDEX endpoints_by_job ON endpoints (job_id) WHERE job_id IS NOT NULL;
 CREATE INDEX endpoints_deleted ON endpoints (deleted_at) WHERE deleted_at IS NOT NULL;
@@ -235,8 +254,17 @@ CREATE TABLE deliveries (
     created_at BIGINT NOT NULL,
     finished_at BIGINT,
     -- Since when it is held; a release before 0.2.0 left it empty: then since it was made.
-    held_at BIGINT
+    held_at BIGINT,
+    -- How many attempts were made before this round, whose schedule begins anew.
+    round_from BIGINT NOT NULL DEFAULT 0,
+    -- It was delivered before it was sent once more.
+    delivered_at BIGINT,
+    -- The replay that owes it, NULL where it is live.
+    replay BIGINT
 );
+-- Of an endpoint that is sent one at a time all but the first wait here: nobody's, and not due.
+CREATE INDEX deliveries_queued ON deliveries (endpoint_id, event_id)
+    WHERE state = 'pending' AND due_at IS NULL AND node IS NULL;
 CREATE INDEX deliveries_by_project ON deliveries (project_id, id);
 CREATE INDEX deliveries_by_event ON deliveries (event_id);
 CREATE INDEX deliveries_by_endpoint ON deliveries (endpoint_id, id);
@@ -305,3 +333,33 @@ CREATE TABLE vendor_troubles (
     credits TEXT,
     PRIMARY KEY (vendor, account, kind)
 );
+
+-- A range of events that is owed to an endpoint once more. after_event: how far it has come.
+CREATE TABLE replays (
+    id {row_id},
+    public_id TEXT NOT NULL UNIQUE,
+    project_id BIGINT NOT NULL REFERENCES projects (id),
+    endpoint_id BIGINT NOT NULL REFERENCES endpoints (id),
+    since BIGINT NOT NULL,
+    until BIGINT NOT NULL,
+    which TEXT NOT NULL,
+    state TEXT NOT NULL,
+    total BIGINT NOT NULL,
+    owed BIGINT NOT NULL DEFAULT 0,
+    after_event BIGINT NOT NULL DEFAULT 0,
+    created_at BIGINT NOT NULL,
+    finished_at BIGINT
+);
+CREATE INDEX replays_by_endpoint ON replays (endpoint_id, id);
+CREATE INDEX replays_running ON replays (id) WHERE finished_at IS NULL;
+
+-- The ed25519 keys of a project: the newest signs. The private key is encrypted.
+CREATE TABLE signing_keys (
+    id {row_id},
+    public_id TEXT NOT NULL UNIQUE,
+    project_id BIGINT NOT NULL REFERENCES projects (id),
+    public_key TEXT NOT NULL,
+    private_key TEXT NOT NULL,
+    created_at BIGINT NOT NULL
+);
+CREATE INDEX signing_keys_by_project ON signing_keys (project_id, id);

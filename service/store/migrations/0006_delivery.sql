@@ -1,0 +1,65 @@
+-- What a subscriber may ask of its deliveries, and what is remembered of a receiver.
+
+-- filter, rate_limit and retry_schedule are JSON or NULL: none, and of the schedule the
+-- service's.
+ALTER TABLE endpoints ADD COLUMN filter TEXT;
+ALTER TABLE endpoints ADD COLUMN format TEXT NOT NULL DEFAULT 'standard';
+ALTER TABLE endpoints ADD COLUMN signatures TEXT NOT NULL DEFAULT '["v1"]';
+ALTER TABLE endpoints ADD COLUMN rate_limit TEXT;
+ALTER TABLE endpoints ADD COLUMN ordered BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE endpoints ADD COLUMN retry_schedule TEXT;
+
+-- During a rotation both secrets sign, until old_secret_until. Encrypted.
+ALTER TABLE endpoints ADD COLUMN old_secret TEXT;
+ALTER TABLE endpoints ADD COLUMN old_secret_until BIGINT;
+
+-- Since when every attempt has failed, and since when its breaker is open.
+ALTER TABLE endpoints ADD COLUMN failing_since BIGINT;
+ALTER TABLE endpoints ADD COLUMN broken_at BIGINT;
+
+-- Of kind stream: when its connection was last seen.
+ALTER TABLE endpoints ADD COLUMN seen_at BIGINT;
+
+-- Made as a REST hook: a digest of what it subscribes to, so that the same subscription is found again.
+ALTER TABLE endpoints ADD COLUMN hook TEXT;
+CREATE UNIQUE INDEX endpoints_by_hook ON endpoints (project_id, hook) WHERE hook IS NOT NULL AND deleted_at IS NULL;
+
+-- round_from: how many attempts were made before this round, whose schedule begins anew. delivered_at: it was delivered
+-- before it was sent once more. replay: the replay that owes it, NULL where it is live.
+ALTER TABLE deliveries ADD COLUMN round_from BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE deliveries ADD COLUMN delivered_at BIGINT;
+ALTER TABLE deliveries ADD COLUMN replay BIGINT;
+
+-- Of an endpoint that is sent one at a time all but the first wait here: nobody's, and not due.
+CREATE INDEX deliveries_queued ON deliveries (endpoint_id, event_id)
+    WHERE state = 'pending' AND due_at IS NULL AND node IS NULL;
+
+-- A range of events that is owed to an endpoint once more. after_event: how far it has come.
+CREATE TABLE replays (
+    id {row_id},
+    public_id TEXT NOT NULL UNIQUE,
+    project_id BIGINT NOT NULL REFERENCES projects (id),
+    endpoint_id BIGINT NOT NULL REFERENCES endpoints (id),
+    since BIGINT NOT NULL,
+    until BIGINT NOT NULL,
+    which TEXT NOT NULL,
+    state TEXT NOT NULL,
+    total BIGINT NOT NULL,
+    owed BIGINT NOT NULL DEFAULT 0,
+    after_event BIGINT NOT NULL DEFAULT 0,
+    created_at BIGINT NOT NULL,
+    finished_at BIGINT
+);
+CREATE INDEX replays_by_endpoint ON replays (endpoint_id, id);
+CREATE INDEX replays_running ON replays (id) WHERE finished_at IS NULL;
+
+-- The ed25519 keys of a project: the newest signs. The private key is encrypted.
+CREATE TABLE signing_keys (
+    id {row_id},
+    public_id TEXT NOT NULL UNIQUE,
+    project_id BIGINT NOT NULL REFERENCES projects (id),
+    public_key TEXT NOT NULL,
+    private_key TEXT NOT NULL,
+    created_at BIGINT NOT NULL
+);
+CREATE INDEX signing_keys_by_project ON signing_keys (project_id, id);
