@@ -18,9 +18,7 @@ PATIENCE = 120
 def _program(name: str) -> str:
     found = shutil.which(name)
     if found is None:
-        pytest.fail(
-            f"{name} is missing: the tests need Node 20 or newer, with npm, to have signatures judged by others"
-        )
+        pytest.fail(f"{name} is missing: the tests need Node 20 or newer, with npm: others judge our signatures")
     return found
 
 

@@ -49,7 +49,8 @@ async def full_house(it: Stand, hook: str, photos: Path) -> dict[str, str]:
 async def test_another_projects_ids_do_not_exist(tmp_path: Path, photos: Path) -> None:
     async with stand(tmp_path) as it, receiver() as shop:
         own = await full_house(it, shop.url, photos)
-        before = [await it.client.call("GET", path) for path in ("/v1/jobs", "/v1/endpoints", "/v1/keys")]
+        looks = ("/v1/jobs", "/v1/endpoints", "/v1/keys", f"/v1/endpoints/{own['endpoint']}/secret")
+        before = [await it.client.call("GET", path) for path in looks]
         stranger = await tenant(it)
         doors = (
             ("GET", f"/v1/jobs/{own['job']}", "job"),
@@ -61,6 +62,7 @@ async def test_another_projects_ids_do_not_exist(tmp_path: Path, photos: Path) -
             ("GET", f"/v1/endpoints/{own['endpoint']}", "endpoint"),
             ("GET", f"/v1/endpoints/{own['endpoint']}/secret", "endpoint"),
             ("POST", f"/v1/endpoints/{own['endpoint']}/test", "endpoint"),
+            ("POST", f"/v1/endpoints/{own['endpoint']}/rotate-secret", "endpoint"),
             ("PATCH", f"/v1/endpoints/{own['endpoint']}", "endpoint"),
             ("DELETE", f"/v1/endpoints/{own['endpoint']}", "endpoint"),
             ("GET", f"/v1/events/{own['event']}", "event"),
@@ -75,7 +77,7 @@ async def test_another_projects_ids_do_not_exist(tmp_path: Path, photos: Path) -
             missing = await stranger.client.call(method, path.replace(own[noun], f"{prefix}_{'0' * 26}"), **body)
             assert refused[0] == 404, path
             assert refused == missing, "nobody learns that it exists"
-        after = [await it.client.call("GET", path) for path in ("/v1/jobs", "/v1/endpoints", "/v1/keys")]
+        after = [await it.client.call("GET", path) for path in looks]
         assert after == before
         assert len(shop.got) == got
 

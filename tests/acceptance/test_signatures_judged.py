@@ -47,9 +47,7 @@ def by_openssl(got: Received, public_key: str, folder: Path) -> bool:
     block = re.search(r"```sh\n(# v1a\n.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None
     (folder / "body.json").write_bytes(got.body)
-    given = {
-        name.upper().replace("-", "_"): value for name, value in got.headers.items() if name.startswith("webhook-")
-    }
+    given = {name.upper().replace("-", "_"): value for name, value in _told(got)["headers"].items()}
     ran = subprocess.run(
         ["bash", "-eo", "pipefail", "-c", block[1]],
         cwd=folder,

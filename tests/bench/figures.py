@@ -79,21 +79,24 @@ def _median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
-def delivery(place: Place, fan_out: int, bar: float, goal: float) -> Figure:
+def delivery(
+    place: Place, fan_out: int, bar: float | None, goal: float | None, signatures: Sequence[str] = ("v1",)
+) -> Figure:
     """Deliveries per CPU-second, beside the bare aiohttp loop that posts as many bytes to the same receiver."""
     count, rounds = place.size.deliveries, []
+    name = f"deliveries, fan-out {fan_out}" + (f", {' and '.join(signatures)}" if len(signatures) > 1 else "")
     with Child("receiver") as receiver, Child("bare", "client") as client, place.subject() as subject:
         url = receiver.hello["url"]
-        subject.ask("subscribe", url=url, count=fan_out, at_once=AT_ONCE)
+        subject.ask("subscribe", url=url, count=fan_out, at_once=AT_ONCE, signatures=signatures)
         subject.ask("deliver", count=fan_out * AT_ONCE, fan_out=fan_out, at_once=AT_ONCE)
         for _ in range(place.size.rounds):
             bare = client.ask("post", url=url, count=count, at_once=AT_ONCE)
             server = place.server_cpu()
             ours = subject.ask("deliver", count=count, fan_out=fan_out, at_once=AT_ONCE)
             rounds.append((bare["cpu"], ours["cpu"], ours, place.server_cpu() - server))
-            place.step(f"deliveries, fan-out {fan_out}")
+            place.step(name)
     return Figure(
-        f"deliveries, fan-out {fan_out}",
+        name,
         "/CPU-s",
         value=_median([count / ours for _, ours, _, _ in rounds]),
         baseline=_median([count / bare for bare, _, _, _ in rounds]),
