@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from handlers.sandbox import faults
 from handlers.sandbox.perfectcorp import PerfectCorpSandbox
 from handlers.sandbox.perfectcorp_words import PerfectCorpSettings as Play
-from tests.acceptance.helpers import begun, pictures
+from handlers.sandbox.perfectcorp_words import error
+from tests.acceptance.helpers import asked, begun, done, pictures
 from tests.fast_clock import FastClock
 from tests.harness import Receiver, Stand, receiver, stand
 
@@ -80,3 +82,16 @@ async def test_sixty_jobs_at_once_lose_no_task_and_break_no_limit(tmp_path: Path
         sandbox = vendor_of(it)
         kept(sandbox)
         assert len(sandbox.charged) == 60
+
+
+async def test_refused_questions_are_asked_again_in_time(tmp_path: Path, photo: Path) -> None:
+    """A 429 keeps no task alive: the question has to come again within the ten seconds."""
+    async with quick(tmp_path, work_seconds=30) as it:
+        sandbox = vendor_of(it)
+        for refusals in (1, 2, 1):
+            sandbox.faults.next("task", error("TooManyRequests"), times=refusals)
+            sandbox.faults.next("task", faults.NONE)
+        job = await done(it.client, COLORIZE, photo)
+        assert list(await pictures(it.client, job)) == ["image"]
+        assert len(asked(sandbox, "task")) > 7, "every refusal has struck"
+        kept(sandbox)
