@@ -86,7 +86,7 @@ async def test_sixty_jobs_at_once_lose_no_task_and_break_no_limit(tmp_path: Path
 
 async def test_refused_questions_are_asked_again_in_time(tmp_path: Path, photo: Path) -> None:
     """A 429 keeps no task alive: the question has to come again within the ten seconds."""
-    async with quick(tmp_path, work_seconds=30) as it:
+    async with quick(tmp_path, speed=10, work_seconds=30) as it:
         sandbox = vendor_of(it)
         for refusals in (1, 2, 1):
             sandbox.faults.next("task", error("TooManyRequests"), times=refusals)
