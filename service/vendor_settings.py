@@ -61,6 +61,7 @@ class VendorSettings(BaseModel):
     max_concurrent: int | None = Field(None, ge=1)
     deadline_seconds: float | None = Field(None, gt=0)
     call_seconds: float | None = Field(None, gt=0)  # how long the paid call, with its upload, may take
+    blocking_call_seconds: float | None = Field(None, gt=0)  # the same where its answer is the finished picture
     unconfirmed: Unconfirmed = Unconfirmed.RESUBMIT
     credits_low: Decimal | None = Field(None, ge=0)  # the operator is told when less is left, in the vendor's unit
 
@@ -96,6 +97,7 @@ class VendorSettings(BaseModel):
             "max_concurrent": self.max_concurrent,
             "deadline": self.deadline_seconds,
             "call": self.call_seconds,
+            "blocking_call": self.blocking_call_seconds,
         }
         if self.limits is not None:
             changes["windows"] = tuple(Window(entry.scope, entry.requests, entry.seconds) for entry in self.limits)
