@@ -93,6 +93,11 @@ class Vendor(VendorHealth):
     max_concurrent: int | None
     in_flight: Annotated[Count, Field(description="Tasks at the vendor now.")]
     next_poll_at: Time | None
+    next_keep_alive_at: Annotated[
+        Time | None,
+        Field(description="When a task must be asked or is lost, less a margin; null without a keep-alive."),
+    ]
+    waiting: Annotated[Count | None, Field(description="Requests that wait for their turn in the rate windows.")]
     queued: Count
     jobs: Annotated[dict[str, int], Field(description="Jobs that have not ended, by their state.")]
 

@@ -197,10 +197,16 @@ async def running(
         try:
             yield Wirephoto(settings, core, site, made_key, heart.lost)
         finally:
+            last = [*urgent, heart]
+            others = [worker for worker in everyone if worker not in last]
+            for contracted in vendors:
+                contracted.turns.cut(all_but_kept=True)
+            # Together: what one finishes may be another's next work, which the store keeps.
+            await asyncio.gather(deliver.stop(GRACE_SECONDS), *(worker.stop(GRACE_SECONDS) for worker in others))
+            # Only now: a paid call may be waited for longer than a task lives unasked.
             for contracted in vendors:
                 contracted.turns.cut()
-            # Together: what one finishes may be another's next work, which the store keeps.
-            await asyncio.gather(deliver.stop(GRACE_SECONDS), *(worker.stop(GRACE_SECONDS) for worker in everyone))
+            await asyncio.gather(*(worker.stop(GRACE_SECONDS) for worker in last))
             try:
                 await database.write(nodes.end, node, clock.now())
             except StoreUnavailable as error:

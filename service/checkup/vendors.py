@@ -1,8 +1,8 @@
 """What is to be checked of the vendors: whether each takes its credentials, by a call that costs nothing.
 
 The call is not counted in the store's rate windows: a check runs beside a service, in another process, and must not
-write to its store. It is one request, so at worst a window is overrun by one, once: the vendor's 429 that may follow
-is waited out by whoever gets it, as any is.
+write to its store. It is one request, two where there must be a token first (Perfect Corp), so at worst a window is
+overrun by as many, once: the vendor's 429 that may follow is waited out by whoever gets it, as any is.
 """
 
 import asyncio

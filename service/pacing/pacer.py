@@ -106,7 +106,9 @@ class Pacer:
     def unsend(self, wait: Wait, entries: Sequence[tuple[Windows, Sent]]) -> None:
         """It was counted, and then never sent."""
         for windows, entry in entries:
-            windows.sent.remove(entry)
+            # The store may have been away for longer than a window remembers.
+            if entry in windows.sent:
+                windows.sent.remove(entry)
         if wait.task is not None:
             wait.task.asking_since = None
         self.changed()
@@ -241,7 +243,7 @@ class Pacer:
             return _RANKS[wait.purpose]
         if task is None:
             return Rank.LIKELY
-        if self._period(wait.member) and max(self._keep_at(wait.member, task, now), task.tried_at + _AGAIN_MS) <= now:
+        if self._period(wait.member) and self._keep_again_at(wait.member, task, now) <= now:
             return Rank.KEEP
         if now < max(task.kept_at + wait.member.least_ms, task.earliest_at) and now < task.deadline_at:
             return None
@@ -259,11 +261,21 @@ class Pacer:
         if wait.task is None:
             return wait.since + PATIENT_MS
         worth = self.worth_at(wait.member, wait.task)
+        keep = self._keep_again_at(wait.member, wait.task, now) if self._period(wait.member) else worth
+        if max(worth, keep) > now:
+            return min(at for at in (worth, keep) if at > now)
         # Hungry: then only its being likely counts, and that is looked at now and then.
-        return worth if worth > now else max(now, wait.task.tried_at) + min(wait.member.least_ms, _AGAIN_MS)
+        return max(now, wait.task.tried_at) + min(wait.member.least_ms, _AGAIN_MS)
 
     def _keep_at(self, member: Member, task: Tracked, now: int) -> int:
         return self._promises(now).next_at.get(task.key, task.kept_at + self._period(member))
+
+    def _keep_again_at(self, member: Member, task: Tracked, now: int) -> int:
+        """When to keep it alive, at the soonest; after a question in vain soon again, while it can be saved."""
+        may_live = now < task.kept_at + round(1000 * (member.pace.keep_alive or 0))
+        # Once it is most likely lost, the windows belong to those that are not.
+        again_ms = _AGAIN_MS if may_live else max(round(1000 * member.pace.interval), _AGAIN_MS)
+        return max(self._keep_at(member, task, now), task.tried_at + again_ms)
 
     # -- promises --------------------------------------------------------------------------------------------------
 

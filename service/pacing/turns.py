@@ -35,7 +35,6 @@ class Turns:
         self._pace = pace
         self._vendor = vendor
         self._lives: dict[str, Lives] = {}
-        self._operations: dict[int, str] = {}
         self._jobs: dict[int, set[int]] = {}
         self._refusals = 0
         self.member = Member(vendor, account, pace)
@@ -74,9 +73,9 @@ class Turns:
         )
         self._host.changed()
 
-    def cut(self) -> None:
-        """The service stops: whoever waits here is cut off."""
-        self._host.cut()
+    def cut(self, *, all_but_kept: bool = False) -> None:
+        """The service stops: whoever waits here is cut off; `all_but_kept`: questions go on that keep tasks alive."""
+        self._host.cut(all_but_kept=all_but_kept)
 
     # -- turns -----------------------------------------------------------------------------------------------------
 
@@ -150,8 +149,9 @@ class Turns:
             begun_at=submission.sent_at + offset,
             kept_at=max(submission.sent_at, submission.asked_at or 0) + offset,
             deadline_at=submission.deadline_at + offset,
+            job=submission.job,
+            operation=operation,
         )
-        self._operations[submission.row] = operation
         self._jobs.setdefault(submission.job, set()).add(submission.row)
         self._host.pacer.track(self.member, task)
         self._host.changed()
@@ -165,26 +165,33 @@ class Turns:
 
         `wait_ms`: the least wait that the vendor asked for.
         """
-        self._refusals = 0
+        self._refusals = task.missed = 0
         self._host.pacer.heard(task, kept=True)
         task.earliest_at = 0 if wait_ms is None else task.kept_at + wait_ms
         self._host.changed()
         return self.due_at(task)
 
     def not_heard(self, task: Tracked) -> None:
-        """It was asked in vain: that keeps nothing alive."""
+        """It was asked in vain: that keeps nothing alive.
+
+        Its keep-alive is tried again at once. Any other question can wait: a vendor that answers nothing must not be
+        asked until the windows are full.
+        """
+        now = self._clock.monotonic()
+        task.tried_at = now
         self._host.pacer.heard(task, kept=False)
+        task.earliest_at = max(task.earliest_at, now + round(1000 * self._pace.interval))
         self._host.pacer.failed()
         self._host.changed()
 
     def due_at(self, task: Tracked) -> int:
         """When to begin to wait for the turn to ask it, by the wall clock.
 
-        With a keep-alive as soon as it may be asked at all: then its turn is decided here, and not in the store.
+        With a keep-alive at once: its turn is decided here, and not in the store, whose wall clock may be set.
         """
-        least = max(task.kept_at + self.member.least_ms, task.earliest_at)
-        at = least if self.keeps_alive else self._host.pacer.worth_at(self.member, task)
-        return max(at - self._clock.monotonic(), 0) + self._clock.now()
+        if self.keeps_alive:
+            return self._clock.now()
+        return self._wall(max(self._host.pacer.worth_at(self.member, task), self._clock.monotonic()))
 
     def missing(self, task: Tracked) -> bool:
         """The vendor did not know it. Whether that means that it is lost: told twice, and not just after its making."""
@@ -195,21 +202,23 @@ class Turns:
     def finished(self, task: Tracked) -> tuple[str, Lives]:
         """It was found finished at the question that is under way: its operation, and what is now known of it."""
         self._refusals = 0
-        operation = self._operations[task.key]
         found_at = task.asking_since or self._clock.monotonic()
         alive, ended = task.kept_at - task.begun_at, found_at - task.begun_at
         task.lives.learn(max(alive, 0) / 1000, max(ended, 0) / 1000)
-        return operation, task.lives
+        return task.operation, task.lives
 
     def forget(self, task: Tracked) -> None:
-        """It has ended."""
+        """It has ended, or is somebody else's."""
         self._host.pacer.forget(self.member, task.key)
-        self._operations.pop(task.key, None)
+        siblings = self._jobs.get(task.job, set())
+        siblings.discard(task.key)
+        if not siblings:
+            self._jobs.pop(task.job, None)
         self._host.drop(task)
 
     def job_ended(self, job: int) -> None:
         """Whatever tasks it had, nobody asks them any more."""
-        for row in self._jobs.pop(job, ()):
+        for row in list(self._jobs.get(job, ())):
             task = self.member.tasks.get(row)
             if task is not None:
                 self.forget(task)

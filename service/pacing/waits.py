@@ -22,7 +22,9 @@ class Tracked:
     begun_at: int
     kept_at: int
     deadline_at: int
-    earliest_at: int = 0
+    job: int = 0
+    operation: str = ""
+    earliest_at: int = 0  # no sooner, its keep-alive excepted
     asking_since: int | None = None
     unsure: bool = False  # in flight at a start: nobody knows how it fared, so it is due at once
     missed: int = 0  # answers in which the vendor did not know it

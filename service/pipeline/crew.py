@@ -61,7 +61,7 @@ def crew(core: Core, vendors: Vendors, sources: Sources, reply_base: str | None)
             claim=partial(poll.claim, contracted.name),
             next_due=partial(core.db.read, submissions.next_due, contracted.name),
             work=partial(_with, contracted, poll.run),
-            broken=poll.broken,
+            broken=partial(poll.broken, contracted),
             # Those that wait for their turn must not keep a task from being asked that dies unasked.
             limit=ASKED_AT_ONCE if contracted.turns.keeps_alive else at_vendor,
         )

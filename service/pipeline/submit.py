@@ -211,13 +211,17 @@ class Submit:
         now = self._core.clock.now()
         pace = contracted.vendor.pace
         final = submitted.reply if submitted.reply is not None and self._says_final(contracted, submitted) else None
-        due_at = now
+        due_at, tracked = now, None
         if submitted.task_id is not None and final is None:
             tracked = contracted.turns.track(submission, job.operation)
             # Who will call is only asked after a long silence.
             quiet = pace.watchdog if called_back else None
             due_at = contracted.turns.due_at(tracked) if quiet is None else now + round(quiet * 1000)
-        announced = await self._core.insist(_accept, self._core, submission, submitted.task_id, final, due_at, now)
+        accepted = await self._core.insist(_accept, self._core, submission, submitted.task_id, final, due_at, now)
+        announced, goes_on = accepted
+        if tracked is not None and not goes_on:
+            # The job was ended during the call.
+            contracted.turns.forget(tracked)
         if announced is not None:
             self._core.tell(announced)
         if final is not None:
@@ -294,8 +298,10 @@ async def _open(
     pace = contracted.vendor.pace
     silence = pace.watchdog
     if silence is None:
-        # Nobody will call. Where asking again is free, a lost answer is asked for at once: a task may die meanwhile.
-        silence = 0 if contracted.vendor.resubmits_free else pace.call
+        # Nobody will call.
+        silence = pace.call
+        if contracted.vendor.resubmits_free:
+            silence = poll.FREE_AGAIN_SECONDS[min(job.submissions, len(poll.FREE_AGAIN_SECONDS) - 1)]
     submission = await submissions.add(
         tx,
         job=job.row,
@@ -362,7 +368,8 @@ async def _unanswered(tx: Tx, submission: Submission, node: int, now: int) -> No
 
 async def _accept(
     tx: Tx, core: Core, submission: Submission, task: str | None, final: Callback | None, due_at: int, now: int
-) -> Announced | None:
+) -> tuple[Announced | None, bool]:
+    """And whether there is something left to do for the job."""
     await jobs.locked(tx, submission.job)
     announced = None
     if task is not None:
@@ -373,11 +380,12 @@ async def _accept(
         # An early callback named another task: unsigned words give way to the vendor's own answer.
         await jobs.corrected(tx, submission.job, submission.row, task)
     job = await jobs.by_row(tx, submission.job)
-    if job.state not in (JobState.SUBMITTING, JobState.RUNNING):
+    goes_on = job.state in (JobState.SUBMITTING, JobState.RUNNING)
+    if not goes_on:
         await submissions.close(tx, submission.row)
     elif final is not None:
         await receive.store_answer(tx, submission, core.node, final, now, now)
     else:
         hinted = await callbacks.hints(tx, submission.row)
         await submissions.release(tx, submission.row, core.node, now if hinted else due_at, asked=False)
-    return announced
+    return announced, goes_on

@@ -78,6 +78,8 @@ def _vendor(site: Site, name: str, counted: _UnderWay, *, operator: bool) -> off
         "max_concurrent": contracted.max_concurrent if contracted else None,
         "in_flight": tasks.count,
         "next_poll_at": when(tasks.next_ask_at),
+        "next_keep_alive_at": when(contracted.turns.next_keep_alive_at()) if contracted and operator else None,
+        "waiting": contracted.turns.waiting if contracted and operator else None,
         "queued": sum(by_state.get(state, 0) for state in _QUEUED),
         "jobs": {state: by_state.get(state, 0) for state in _OPEN},
     }
