@@ -95,9 +95,11 @@ class Sibling:
     public: bool = False  # from the vendor's public page of today, and from no document that we hold
 
 
+# "string | number" in the document; both go out as the same form field.
 _SYNC: Mapping[str, Any] = {
-    **_FLAG,
+    "type": ["integer", "string"],
     "enum": [0, 1, "0", "1"],
+    "default": 0,
     "description": "1 waits for the result within the submission itself.",
 }
 _CROP: Mapping[str, Any] = {**_FLAG, "description": "1 crops to the edge of what was cut out."}
