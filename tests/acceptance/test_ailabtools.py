@@ -352,7 +352,7 @@ async def test_an_unconfirmed_submission_is_reported_and_never_a_third_bill(
 async def test_a_stop_waits_for_a_retouch_that_is_under_way(
     tmp_path: Path, photographs: Mapping[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its paid call blocks until the picture is done: cut off after what other calls may take, it would be paid twice."""
+    """Its paid call blocks until the picture is done: cut off after what others may take, it would be paid twice."""
     monkeypatch.setattr("service.app.GRACE_SECONDS", 0.1)
     clock, release = FastClock(1), asyncio.Event()
     async with _vendor(clock, work_seconds=release.wait) as vendor:

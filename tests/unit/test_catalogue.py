@@ -40,7 +40,7 @@ def test_what_is_needed_is_known_and_the_rest_is_refused(operation: Operation) -
 @EACH
 def test_it_says_what_it_takes_what_it_gives_and_where_that_stands(operation: Operation) -> None:
     told = operation.as_json()
-    assert told["title"] and told["source"] and told["outputs"]
+    assert all(told[part] for part in ("title", "source", "outputs"))
     assert all(output["name"] and output["description"] for output in told["outputs"])
     assert len({spec["name"] for spec in told["inputs"]}) == len(told["inputs"])
     assert all(spec["content_types"] for spec in told["inputs"])
