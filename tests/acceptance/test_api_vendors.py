@@ -11,7 +11,7 @@ from handlers.sandbox import faults
 from handlers.sandbox.vanceai import error
 from service.accounts import KNOWN
 from service.vendor_settings import Limit
-from tests.acceptance.helpers import ENLARGE, begun, done, fast_stand, in_state, reached
+from tests.acceptance.helpers import ENLARGE, begun, done, fast_stand, reached
 from tests.acceptance.made import finished, hold_work, queue
 from tests.acceptance.test_api_tenants import tenant
 from tests.fast_clock import FastClock
