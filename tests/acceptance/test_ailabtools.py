@@ -145,7 +145,7 @@ async def test_a_retouch_goes_in_as_two_files_and_comes_out_as_one_event(
 async def test_a_refinement_is_asked_for_every_five_seconds_until_it_is_there(
     tmp_path: Path, photographs: Mapping[str, bytes]
 ) -> None:
-    async with scene(tmp_path, photographs) as at, receiver() as subscriber:
+    async with scene(tmp_path, photographs, speed=20) as at, receiver() as subscriber:
         await at.it.client.subscribe(subscriber.url, events=["job.succeeded"])
         at.vendor.play(0, 0, 1, 1, 2)
         job = await at.done(REFINE)

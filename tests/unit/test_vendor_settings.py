@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,11 @@ class Listening(Saying):
         answer = Answer(200, {"Content-Type": "application/json"}, json.dumps(words).encode(), truncated=False, ms=1)
         super().__init__(answer)
         self.asked: list[str] = []
+        self.seconds: list[float] = []
 
     async def request(self, method: str, url: str, **how: Any) -> Answer:
         self.asked.append(f"{method} {url.removeprefix('http://v')}")
+        self.seconds.append(how["deadline"])
         return await super().request(method, url, **how)
 
     def account(self, vendor: Vendor) -> Account:
@@ -95,8 +98,33 @@ async def test_what_picwish_calls_a_sibling_is_a_setting(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
+    ("name", "operation", "params", "seconds"),
+    [
+        ("vanceai", "matting", {}, 77),  # it has nowhere to call back to
+        ("ailabtools", "photo-retouching", {}, 77),
+        ("ailabtools", "try-on-clothes-refiner", {}, 33),
+        ("picwish", "scale", {"sync": 1}, 77),
+        ("picwish", "scale", {}, 33),
+    ],
+)
+async def test_how_long_a_paid_call_may_take_is_told_apart_by_whether_it_blocks(
+    monkeypatch: pytest.MonkeyPatch, name: str, operation: str, params: Mapping[str, Any], seconds: float
+) -> None:
+    monkeypatch.setenv(f"WIREPHOTO_{name.upper()}__CALL_SECONDS", "33")
+    monkeypatch.setenv(f"WIREPHOTO_{name.upper()}__BLOCKING_CALL_SECONDS", "77")
+    words = {"code": 200, "status": 200, "task_id": "t1", "data": {"uid": "u1", "trans_id": "t1", "task_id": "t1"}}
+    vendor, http = made(name), Listening(words)
+    account = http.account(vendor)
+    job = replace(work(vendor, operation), params=params)
+    prepared = await vendor.prepare(account, job)
+    await vendor.submit(account, prepared, None, job)
+    assert http.seconds[-1] == seconds
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("VANCEAI__BLOCKING_CALL_SECONDS", "0"),
         ("VANCEAI__RECOLOR_NAME", "colourize"),
         ("AILABTOOLS__QUERY_PATH", "query"),
         ("AILABTOOLS__QUERY_PATH", "/a?task=1"),
