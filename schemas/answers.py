@@ -30,6 +30,7 @@ from schemas.forms import (
     JobId,
     KeyId,
     ProjectId,
+    PublicKey,
     Secret,
     Sha256,
     Time,
@@ -221,6 +222,34 @@ class SigningSecret(TypedDict):
     secret: Secret
 
 
+class RotatedSecret(SigningSecret):
+    """The new secret. The one before signs beside it until then."""
+
+    old_secret_expires_at: Time
+
+
+class SigningKey(TypedDict):
+    """What `v1a` signatures of this project are checked with."""
+
+    public_key: PublicKey
+    kid: Annotated[str, Field(description="Its name in the JWKS.", examples=["sgn_01m7y9dz7k7yx6crsbkvdbxvge"])]
+
+
+class Jwk(TypedDict):
+    """An ed25519 key, by RFC 8037."""
+
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    x: Annotated[str, Field(description="The key's 32 bytes, base64url.")]
+    kid: str
+    use: Literal["sig"]
+    alg: Literal["EdDSA"]
+
+
+class JwkSet(TypedDict):
+    keys: list[Jwk]
+
+
 class TestShot(TypedDict):
     """What the receiver said to a test message."""
 
@@ -293,6 +322,19 @@ class EventWithLedger(Event):
     deliveries: list[Delivery]
 
 
+class WrittenForm(TypedDict):
+    """An event in one of the other formats."""
+
+    content_type: str
+    schema: Annotated[dict[str, Any], Field(description="JSON Schema 2020-12 of the whole body.")]
+    sample: dict[str, Any]
+
+
+class EventForms(TypedDict):
+    flat: WrittenForm
+    cloudevents: WrittenForm
+
+
 class EventKind(TypedDict):
     """A type of event, with what an event of it looks like."""
 
@@ -301,6 +343,7 @@ class EventKind(TypedDict):
     description: str
     schema: Annotated[dict[str, Any], Field(description="JSON Schema 2020-12 of the whole event.")]
     sample: Event
+    formats: Annotated[EventForms, Field(description="The same event as endpoints of another format receive it.")]
 
 
 # --- tenants and health ---------------------------------------------------------------------------------------

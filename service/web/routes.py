@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
-from schemas.endpoint import EndpointPatch, EndpointRequest
+from schemas.endpoint import EndpointPatch, EndpointRequest, Rotation
 from schemas.job import JobRequest
 from schemas.problem import Problem
 from service.security.keys import Role
@@ -26,6 +26,7 @@ from service.web import (
     metrics,
     operations,
     projects,
+    signing,
     styles,
     vendors,
 )
@@ -81,10 +82,15 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(GET, "/v1/endpoints/{id}", endpoints.show, Role.READ, "Look at an endpoint"),
     Route(PATCH, "/v1/endpoints/{id}", endpoints.change, Role.WRITE, "Change an endpoint", EndpointPatch),
     Route(DELETE, "/v1/endpoints/{id}", endpoints.delete, Role.WRITE, "Delete an endpoint", status=204),
-    Route(GET, "/v1/endpoints/{id}/secret", endpoints.secret, Role.WRITE, "An endpoint's signing secret"),
+    Route(GET, "/v1/endpoints/{id}/secret", signing.secret, Role.WRITE, "An endpoint's signing secret"),
+    Route(POST, "/v1/endpoints/{id}/rotate-secret", signing.rotate_secret, Role.WRITE,
+          "A new signing secret; the old one signs too for a while", Rotation),
     Route(POST, "/v1/endpoints/{id}/enable", endpoints.enable, Role.WRITE, "Serve a disabled endpoint again"),
     Route(POST, "/v1/endpoints/{id}/test", endpoints.test, Role.WRITE, "Send a signed test message now"),
-    Route(GET, "/v1/webhook-secret", endpoints.webhook_secret, Role.WRITE, "The secret of per-job webhooks"),
+    Route(GET, "/v1/webhook-secret", signing.webhook_secret, Role.WRITE, "The secret of per-job webhooks"),
+    Route(POST, "/v1/webhook-secret/rotate", signing.rotate_webhook_secret, Role.WRITE,
+          "A new secret for the webhooks of jobs from now on"),
+    Route(GET, "/v1/signing-key", signing.signing_key, Role.READ, "The public key of v1a signatures"),
     Route(GET, "/v1/deliveries", events.deliveries_index, Role.READ, "List deliveries, newest first", query=_LEDGER),
     Route(GET, "/v1/deliveries/{id}", events.delivery_show, Role.READ, "Look at a delivery, with its attempts"),
     Route(POST, "/v1/projects", projects.create, Role.ADMIN, "Make a project", ProjectRequest, 201),
@@ -97,6 +103,7 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     OpenRoute(GET, "/healthz", health.healthz, "Is the process up?"),
     OpenRoute(GET, "/readyz", health.readyz, "Can it do its work?"),
     OpenRoute(GET, "/metrics", metrics.index, "Counters and levels, for Prometheus"),
+    OpenRoute(GET, "/.well-known/jwks.json", signing.jwks, "Every project's public key, as a JWKS"),
     OpenRoute(GET, "/openapi.json", docs.openapi_json, "This description"),
     OpenRoute(GET, "/docs", docs.page, "This description, to read"),
 )  # fmt: skip
