@@ -61,9 +61,9 @@ async def task_known(tx: Tx, core: Core, submission: Submission, task: str, now:
 
 
 async def progressed(tx: Tx, core: Core, job: Job, progress: int, now: int) -> Announced | None:
-    """The vendor has told how far it is. A job whose row is locked; once it has left `running` nothing is said any more.
+    """The vendor has told how far it is. The job's row is locked; once it is no longer `running` nothing is said.
 
-    An event only where somebody has subscribed to it by name, and what comes too soon after the last one is only stored:
+    An event only where somebody has subscribed to it by name. What comes too soon after the last one is only stored:
     the next answer tells of it.
     """
     await jobs.progressed(tx, job.row, progress)

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
 from schemas.endpoint import EndpointPatch, EndpointRequest
+from schemas.hook import HookRequest
 from schemas.job import JobRequest
 from schemas.problem import Problem
 from service.security.keys import Role
@@ -22,7 +23,9 @@ from service.web import (
     event_types,
     events,
     health,
+    hooks,
     jobs,
+    me,
     metrics,
     operations,
     projects,
@@ -84,9 +87,16 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(GET, "/v1/endpoints/{id}/secret", endpoints.secret, Role.WRITE, "An endpoint's signing secret"),
     Route(POST, "/v1/endpoints/{id}/enable", endpoints.enable, Role.WRITE, "Serve a disabled endpoint again"),
     Route(POST, "/v1/endpoints/{id}/test", endpoints.test, Role.WRITE, "Send a signed test message now"),
+    Route(POST, "/v1/hooks", hooks.create, Role.WRITE, "Subscribe, as no-code tools do", HookRequest, 201, also=(200,)),
+    Route(GET, "/v1/hooks", hooks.index, Role.READ, "List hooks, oldest first", query=_LIST),
+    Route(GET, "/v1/hooks/samples", hooks.samples_index, Role.READ, "Recent events, just as a hook is sent them",
+          query=("event", "format", "limit")),
+    Route(GET, "/v1/hooks/{id}", hooks.show, Role.READ, "Look at a hook"),
+    Route(DELETE, "/v1/hooks/{id}", hooks.delete, Role.WRITE, "Unsubscribe; succeeds whatever the id", status=204),
     Route(GET, "/v1/webhook-secret", endpoints.webhook_secret, Role.WRITE, "The secret of per-job webhooks"),
     Route(GET, "/v1/deliveries", events.deliveries_index, Role.READ, "List deliveries, newest first", query=_LEDGER),
     Route(GET, "/v1/deliveries/{id}", events.delivery_show, Role.READ, "Look at a delivery, with its attempts"),
+    Route(GET, "/v1/me", me.show, Role.READ, "Whose key this is"),
     Route(POST, "/v1/projects", projects.create, Role.ADMIN, "Make a project", ProjectRequest, 201),
     Route(GET, "/v1/projects", projects.index, Role.ADMIN, "List projects, oldest first", query=_LIST),
     Route(POST, "/v1/keys", projects.create_key, Role.ADMIN, "Make an API key", KeyRequest, 201),
