@@ -60,14 +60,14 @@ async def task_known(tx: Tx, core: Core, submission: Submission, task: str, now:
     return None if job is None else await job_event(tx, core, job, EventType.JOB_SUBMITTED, now)
 
 
-async def progressed(tx: Tx, core: Core, job: Job, progress: int, now: int) -> Announced | None:
+async def progressed(tx: Tx, core: Core, job: int, progress: int, now: int) -> Announced | None:
     """The vendor has told how far it is. The job's row is locked; once it is no longer `running` nothing is said.
 
     An event only where somebody has subscribed to it by name. What comes too soon after the last one is only stored:
     the next answer tells of it.
     """
-    await jobs.progressed(tx, job.row, progress)
-    told = await jobs.tell_progress(tx, job.row, now, now - PROGRESS_EVERY_MS)
+    await jobs.progressed(tx, job, progress)
+    told = await jobs.tell_progress(tx, job, now, now - PROGRESS_EVERY_MS)
     if told is None or not await _is_wanted(tx, told, EventType.JOB_PROGRESSED):
         return None
     return await job_event(tx, core, told, EventType.JOB_PROGRESSED, now)

@@ -32,7 +32,7 @@ DEFAULT_SAMPLES, MOST_SAMPLES = 10, 100
 
 
 @dataclass(frozen=True, slots=True)
-class _New:
+class New:
     """What a hook is made of, if it has to be made; `field` is the name that its URL was sent by."""
 
     id: str
@@ -42,7 +42,7 @@ class _New:
 
 
 @dataclass(frozen=True, slots=True)
-class _Subscribed:
+class Subscribed:
     hook: Endpoint
     made: bool = False
     woken: bool = False
@@ -57,8 +57,8 @@ async def create(request: Request, who: Principal) -> Response:
     now, vault = site.clock.now(), site.core.vault
     public_id = ids.new_id("ep", now)
     terms = wanted.terms(vault.seal(public_id, json.dumps({})))
-    new = _New(public_id, terms, vault.seal(public_id, standardwebhooks.new_secret()), field)
-    subscribed = await site.core.db.write(_subscribe, who.project, new, now)
+    new = New(public_id, terms, vault.seal(public_id, standardwebhooks.new_secret()), field)
+    subscribed = await site.core.db.write(subscribe, who.project, new, now)
     hook = subscribed.hook
     if subscribed.woken:
         site.deliver.endpoint_changed(hook.row)
@@ -66,22 +66,21 @@ async def create(request: Request, who: Principal) -> Response:
     return Answer(shown.hook(hook), 201 if subscribed.made else 200, {"Location": f"/v1/hooks/{hook.id}"})
 
 
-async def _subscribe(tx: Tx, project: int, new: _New, now: int) -> _Subscribed:
+async def subscribe(tx: Tx, project: int, new: New, now: int) -> Subscribed:
+    """Raises Problem 422 where the project has too many endpoints."""
     # Whoever subscribes to the same at the same time waits here, and finds what the first has made.
     await projects.lock(tx, project)
     hook = await endpoints.hook(tx, project, new.terms)
     if hook is None:
         await refuse_too_many(tx, project, new.field)
-        made = await endpoints.add(
-            tx, project, new.id, "webhook", new.terms, new.sealed_secret, now, None, hook=True
-        )
-        return _Subscribed(made, made=True)
+        made = await endpoints.add(tx, project, new.id, "webhook", new.terms, new.sealed_secret, now, None, hook=True)
+        return Subscribed(made, made=True)
     if hook.state is not EndpointState.DISABLED:
-        return _Subscribed(hook)
+        return Subscribed(hook)
     await serve_again(tx, hook, now)
     awake = await endpoints.by_row(tx, hook.row)
     assert awake is not None, "the project is locked"
-    return _Subscribed(awake, woken=True)
+    return Subscribed(awake, woken=True)
 
 
 async def index(request: Request, who: Principal) -> Response:

@@ -6,7 +6,9 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.routing import Route as StarletteRoute
+from starlette.types import Scope
 
 from schemas.endpoint import EndpointPatch, EndpointRequest
 from schemas.hook import HookRequest
@@ -156,12 +158,20 @@ async def http_exception(request: Request, error: Exception) -> Response:  # noq
     return answer
 
 
+class _Path(StarletteRoute):
+    """The first path that fits decides, whatever the method: `/v1/hooks/samples` is never a hook's id."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, found = super().matches(scope)
+        return (Match.FULL if match is Match.PARTIAL else match), found
+
+
 def starlette_routes() -> list[StarletteRoute]:
     """One Starlette route a path, so that a wrong method is told which ones there are."""
     by_path: dict[str, dict[str, OpenHandler]] = {}
     for route in ROUTES:
         by_path.setdefault(route.path, {})[route.method] = _answering(route)
-    return [StarletteRoute(path, _by_method(handlers), methods=sorted(handlers)) for path, handlers in by_path.items()]
+    return [_Path(path, _by_method(handlers), methods=sorted(handlers)) for path, handlers in by_path.items()]
 
 
 def _by_method(handlers: dict[str, OpenHandler]) -> OpenHandler:
