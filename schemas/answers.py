@@ -30,6 +30,7 @@ from schemas.forms import (
     JobId,
     KeyId,
     ProjectId,
+    PublicKey,
     Secret,
     Sha256,
     Time,
@@ -234,6 +235,34 @@ class NewEndpoint(Endpoint):
 
 class SigningSecret(TypedDict):
     secret: Secret
+
+
+class RotatedSecret(SigningSecret):
+    """The new secret. The one before signs beside it until then."""
+
+    old_secret_expires_at: Time
+
+
+class SigningKey(TypedDict):
+    """What `v1a` signatures of this project are checked with."""
+
+    public_key: PublicKey
+    kid: Annotated[str, Field(description="Its name in the JWKS.", examples=["sgn_01m7y9dz7k7yx6crsbkvdbxvge"])]
+
+
+class Jwk(TypedDict):
+    """An ed25519 key, by RFC 8037."""
+
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    x: Annotated[str, Field(description="The key's 32 bytes, base64url.")]
+    kid: str
+    use: Literal["sig"]
+    alg: Literal["EdDSA"]
+
+
+class JwkSet(TypedDict):
+    keys: list[Jwk]
 
 
 class TestShot(TypedDict):

@@ -198,6 +198,16 @@ class EndpointPatch(BaseModel):
         return replace(terms, **changes)
 
 
+class Rotation(BaseModel):
+    """The body of `POST /v1/endpoints/{id}/rotate-secret`, which may be left out."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"overlap_seconds": 3600}]})
+
+    overlap_seconds: int = Field(
+        86_400, ge=0, le=7 * 86_400, description="For how long the old secret signs beside the new one."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What a subscriber chose, and may change; `sealed_headers` is encrypted, `retry_schedule` in seconds."""
@@ -232,6 +242,9 @@ class Endpoint:
     disabled_reason: str | None
     created_at: int
     updated_at: int
+    # During a rotation; the one before, which signs too until then.
+    sealed_old_secret: str | None = None
+    old_secret_until: int | None = None
     hook: str | None = None  # the digest of its subscription, where it was made as a hook
 
 
@@ -244,6 +257,20 @@ class Target:
     url: str
     secret: str
     headers: Mapping[str, str]
+    format: Format = Format.STANDARD
+    signatures: tuple[Scheme, ...] = (Scheme.V1,)
+    old_secret: str | None = None
+    old_secret_until: int = 0
+    private_key: str | None = None  # the project's, where v1a is asked for
+    source: str = ""  # what CloudEvents call so
+
+    def secrets(self, now: int) -> tuple[str, ...]:
+        """Those that sign at `now` (milliseconds since 1970), the newest first; none where only v1a is asked for."""
+        if Scheme.V1 not in self.signatures:
+            return ()
+        if self.old_secret is None or now >= self.old_secret_until:
+            return (self.secret,)
+        return (self.secret, self.old_secret)
 
     def __repr__(self) -> str:
         return f"Target(id={self.id!r}, kind={self.kind!r})"

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 
-from handlers import standardwebhooks
 from handlers.destinations.contract import Destination, Message, Steps
 from handlers.http import Answer, Http, TransportError, retry_after
 from schemas.delivery import Attempt, Outcome
@@ -49,10 +48,7 @@ class Webhook(Destination):
             "user-agent": "Wirephoto/1 (+webhooks)",
             # In lower case, so that none is sent twice.
             **{name.lower(): value for name, value in target.headers.items()},
-            "content-type": "application/json",
-            **standardwebhooks.headers(
-                standardwebhooks.key_of(target.secret), message.id, started // 1000, message.body
-            ),
+            **message.headers(target, started),
         }
         try:
             answer = await self._http.request(

@@ -81,6 +81,8 @@ def _endpoint(row: Row) -> Endpoint:
         disabled_reason=row["disabled_reason"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        sealed_old_secret=row["old_secret"],
+        old_secret_until=row["old_secret_until"],
         hook=row["hook"],
     )
 
@@ -161,6 +163,17 @@ async def of_event(reader: Reader, project: int, job: int | None) -> Sequence[En
 async def change(tx: Tx, endpoint: int, terms: Terms, now: int) -> None:
     """A hook is found by its new terms; no other hook has them."""
     await tx.run(_SQL["change"], {"endpoint": endpoint, "now": now, "hook": digest(terms), **_values(terms)})
+
+
+async def rotate(tx: Tx, endpoint: int, sealed_secret: str, old_until: int, now: int) -> bool:
+    """Another secret; the one before signs beside it until `old_until`. False where the endpoint is gone."""
+    values = {"endpoint": endpoint, "secret": sealed_secret, "old_until": old_until, "now": now}
+    return await tx.run(_SQL["rotate"], values) == 1
+
+
+async def drop_old_secrets(tx: Tx, now: int, limit: int) -> int:
+    """Forget secrets whose overlap has ended; how many there were."""
+    return await tx.run(_SQL["drop_old_secrets"], {"now": now, "limit": limit})
 
 
 async def disable(tx: Tx, endpoint: int, reason: str, now: int) -> Endpoint | None:

@@ -10,7 +10,7 @@ from starlette.routing import Match
 from starlette.routing import Route as StarletteRoute
 from starlette.types import Scope
 
-from schemas.endpoint import EndpointPatch, EndpointRequest
+from schemas.endpoint import EndpointPatch, EndpointRequest, Rotation
 from schemas.hook import HookRequest
 from schemas.job import JobRequest
 from schemas.problem import Problem
@@ -31,6 +31,7 @@ from service.web import (
     metrics,
     operations,
     projects,
+    signing,
     styles,
     vendors,
 )
@@ -86,7 +87,9 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(GET, "/v1/endpoints/{id}", endpoints.show, Role.READ, "Look at an endpoint"),
     Route(PATCH, "/v1/endpoints/{id}", endpoints.change, Role.WRITE, "Change an endpoint", EndpointPatch),
     Route(DELETE, "/v1/endpoints/{id}", endpoints.delete, Role.WRITE, "Delete an endpoint", status=204),
-    Route(GET, "/v1/endpoints/{id}/secret", endpoints.secret, Role.WRITE, "An endpoint's signing secret"),
+    Route(GET, "/v1/endpoints/{id}/secret", signing.secret, Role.WRITE, "An endpoint's signing secret"),
+    Route(POST, "/v1/endpoints/{id}/rotate-secret", signing.rotate_secret, Role.WRITE,
+          "A new signing secret; the old one signs too for a while", Rotation),
     Route(POST, "/v1/endpoints/{id}/enable", endpoints.enable, Role.WRITE, "Serve a disabled endpoint again"),
     Route(POST, "/v1/endpoints/{id}/test", endpoints.test, Role.WRITE, "Send a signed test message now"),
     Route(POST, "/v1/hooks", hooks.create, Role.WRITE, "Subscribe, as no-code tools do", HookRequest, 201, also=(200,)),
@@ -95,7 +98,10 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
           query=("event", "format", "limit")),
     Route(GET, "/v1/hooks/{id}", hooks.show, Role.READ, "Look at a hook"),
     Route(DELETE, "/v1/hooks/{id}", hooks.delete, Role.WRITE, "Unsubscribe; succeeds whatever the id", status=204),
-    Route(GET, "/v1/webhook-secret", endpoints.webhook_secret, Role.WRITE, "The secret of per-job webhooks"),
+    Route(GET, "/v1/webhook-secret", signing.webhook_secret, Role.WRITE, "The secret of per-job webhooks"),
+    Route(POST, "/v1/webhook-secret/rotate", signing.rotate_webhook_secret, Role.WRITE,
+          "A new secret for the webhooks of jobs from now on"),
+    Route(GET, "/v1/signing-key", signing.signing_key, Role.READ, "The public key of v1a signatures"),
     Route(GET, "/v1/deliveries", events.deliveries_index, Role.READ, "List deliveries, newest first", query=_LEDGER),
     Route(GET, "/v1/deliveries/{id}", events.delivery_show, Role.READ, "Look at a delivery, with its attempts"),
     Route(GET, "/v1/me", me.show, Role.READ, "Whose key this is"),
@@ -109,6 +115,7 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     OpenRoute(GET, "/healthz", health.healthz, "Is the process up?"),
     OpenRoute(GET, "/readyz", health.readyz, "Can it do its work?"),
     OpenRoute(GET, "/metrics", metrics.index, "Counters and levels, for Prometheus"),
+    OpenRoute(GET, "/.well-known/jwks.json", signing.jwks, "Every project's public key, as a JWKS"),
     OpenRoute(GET, "/openapi.json", docs.openapi_json, "This description"),
     OpenRoute(GET, "/docs", docs.page, "This description, to read"),
 )  # fmt: skip

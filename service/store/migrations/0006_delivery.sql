@@ -12,6 +12,10 @@ ALTER TABLE endpoints ADD COLUMN retry_schedule TEXT;
 -- During a rotation both secrets sign, until old_secret_until. Encrypted.
 ALTER TABLE endpoints ADD COLUMN old_secret TEXT;
 ALTER TABLE endpoints ADD COLUMN old_secret_until BIGINT;
+CREATE INDEX endpoints_by_old_secret ON endpoints (old_secret_until) WHERE old_secret_until IS NOT NULL;
+
+-- Which secret key a node seals with, by its fingerprint.
+ALTER TABLE nodes ADD COLUMN key_fingerprint TEXT;
 
 -- Since when every attempt has failed, and since when its breaker is open.
 ALTER TABLE endpoints ADD COLUMN failing_since BIGINT;

@@ -11,7 +11,9 @@ CREATE TABLE nodes (
     public_id TEXT NOT NULL UNIQUE,
     started_at BIGINT NOT NULL,
     beat_at BIGINT NOT NULL,
-    ended_at BIGINT
+    ended_at BIGINT,
+    -- Which secret key it seals with.
+    key_fingerprint TEXT
 );
 
 -- last_sequence is the one counter of a project's events: taken last in a unit, so no cursor can miss a late commit.
@@ -240,6 +242,7 @@ CREATE TABLE endpoints (
 CREATE UNIQUE INDEX endpoints_by_hook ON endpoints (project_id, hook) WHERE hook IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX endpoints_by_project ON endpoints (project_id, id) WHERE job_id IS NULL AND deleted_at IS NULL;
 CREATE INDEX endpoints_by_job ON endpoints (job_id) WHERE job_id IS NOT NULL;
+CREATE INDEX endpoints_by_old_secret ON endpoints (old_secret_until) WHERE old_secret_until IS NOT NULL;
 CREATE INDEX endpoints_deleted ON endpoints (deleted_at) WHERE deleted_at IS NOT NULL;
 
 -- due_at is set only while a delivery waits here; one that is in a node's hands has its node.

@@ -21,7 +21,7 @@ HEADERS: Mapping[str, Mapping[str, Any]] = {
     "Accept-Ranges": {"description": "Ranges of bytes can be asked for.", "schema": {**_TEXT, "const": "bytes"}},
     "Content-Range": {"description": "Which bytes these are, and of how many.", "schema": _TEXT},
     "ETag": {"description": "The SHA-256 of the bytes, in quotes.", "schema": _TEXT},
-    "Cache-Control": {"description": "The bytes never change.", "schema": _TEXT},
+    "Cache-Control": {"description": "For how long it may be kept.", "schema": _TEXT},
     "Content-Disposition": {"description": "Inline, with a file name.", "schema": _TEXT},
     "X-Content-Type-Options": {"description": "Browsers guess nothing.", "schema": {**_TEXT, "const": "nosniff"}},
 }

@@ -105,6 +105,7 @@ TOLD: Mapping[str, Told] = {
     "PATCH /v1/endpoints/{id}": Told(answers.Endpoint),
     "DELETE /v1/endpoints/{id}": Told(None),
     "GET /v1/endpoints/{id}/secret": Told(answers.SigningSecret),
+    "POST /v1/endpoints/{id}/rotate-secret": Told(answers.RotatedSecret, body_required=False),
     "POST /v1/endpoints/{id}/enable": Told(answers.Endpoint),
     "POST /v1/endpoints/{id}/test": Told(answers.TestShot),
     "POST /v1/hooks": Told(answers.Hook, headers={200: ("Location",), 201: ("Location",)}),
@@ -115,6 +116,8 @@ TOLD: Mapping[str, Told] = {
     "GET /v1/hooks/{id}": Told(answers.Hook),
     "DELETE /v1/hooks/{id}": Told(None, never=(404,)),
     "GET /v1/webhook-secret": Told(answers.SigningSecret),
+    "POST /v1/webhook-secret/rotate": Told(answers.SigningSecret),
+    "GET /v1/signing-key": Told(answers.SigningKey),
     "GET /v1/deliveries": Told(ListOf(answers.Delivery)),
     "GET /v1/deliveries/{id}": Told(answers.DeliveryWithAttempts),
     "GET /v1/me": Told(answers.Me),
@@ -130,6 +133,7 @@ TOLD: Mapping[str, Told] = {
     "GET /metrics": Told(
         Media(("text/plain", "application/openmetrics-text")), problems=(401, 500), security=({}, {"metrics": []})
     ),
+    "GET /.well-known/jwks.json": Told(answers.JwkSet, problems=(500, 503), headers={200: ("Cache-Control",)}),
     "GET /openapi.json": Told(Media(("application/json",), {"type": "object"})),
     "GET /docs": Told(Media(("text/html",))),
 }
