@@ -1,7 +1,7 @@
 """An endpoint is a subscriber's registration."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -16,7 +16,7 @@ from schemas.text import Text
 # What a subscription by wildcard leaves out: it would flood who asked for "everything".
 ONLY_BY_NAME = frozenset({EventType.JOB_PROGRESSED})
 
-_PATTERNS = frozenset({"*", *EventType, *(f"{name.split('.')[0]}.*" for name in EventType)})
+PATTERNS = frozenset({"*", *EventType, *(f"{name.split('.')[0]}.*" for name in EventType)})
 _TOKEN = re.compile(r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$")
 _RESERVED_HEADERS = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "te", "trailer", "upgrade", "expect"}
@@ -45,7 +45,7 @@ class Scheme(StrEnum):
 
 
 def _pattern(value: str) -> str:
-    if value not in _PATTERNS:
+    if value not in PATTERNS:
         raise ValueError(f"unknown event type; known are {', '.join(sorted(EventType))}, and job.* or *")
     return value
 
@@ -75,7 +75,7 @@ def _once(value: list[Scheme]) -> list[Scheme]:
     return value
 
 
-Pattern = Annotated[str, AfterValidator(_pattern), Field(json_schema_extra={"enum": sorted(_PATTERNS)})]
+Pattern = Annotated[str, AfterValidator(_pattern), Field(json_schema_extra={"enum": sorted(PATTERNS)})]
 HeaderValue = Annotated[str, Field(max_length=1024, json_schema_extra={"pattern": "^[ -~]*$"})]
 Headers = Annotated[
     dict[str, HeaderValue],
@@ -245,6 +245,7 @@ class Endpoint:
     # During a rotation; the one before, which signs too until then.
     sealed_old_secret: str | None = None
     old_secret_until: int | None = None
+    hook: str | None = None  # the digest of its subscription, where it was made as a hook
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,8 +280,13 @@ def wants(terms: Terms, event_type: str, channels: tuple[str, ...]) -> bool:
     """Whether a subscriber takes such events; its filter is asked of the event itself."""
     if terms.channels and not set(terms.channels) & set(channels):
         return False
-    if event_type in terms.events:
+    return is_named(event_type, terms.events)
+
+
+def is_named(event_type: str, patterns: Sequence[str]) -> bool:
+    """Whether one of the names or wildcards means this type."""
+    if event_type in patterns:
         return True
     if event_type in ONLY_BY_NAME:
         return False
-    return "*" in terms.events or f"{event_type.split('.')[0]}.*" in terms.events
+    return "*" in patterns or f"{event_type.split('.')[0]}.*" in patterns

@@ -47,11 +47,16 @@ async def _add(
     tx: Tx, core: Core, project: int, public_id: str, kind: str, terms: Terms, sealed_secret: str
 ) -> Endpoint:
     await projects.lock(tx, project)
-    if await endpoints.count(tx, project) >= MOST_PER_PROJECT:
-        reason = f"this project has {MOST_PER_PROJECT} endpoints, which is the most it may have"
-        raise invalid([FieldError("url", reason)])
+    await refuse_too_many(tx, project, "url")
     await _key_for(tx, core, project, terms)
     return await endpoints.add(tx, project, public_id, kind, terms, sealed_secret, core.clock.now(), None)
+
+
+async def refuse_too_many(tx: Tx, project: int, field: str) -> None:
+    """`field`: what is told to be at fault. The project is locked."""
+    if await endpoints.count(tx, project) >= MOST_PER_PROJECT:
+        reason = f"this project has {MOST_PER_PROJECT} endpoints, which is the most it may have"
+        raise invalid([FieldError(field, reason)])
 
 
 async def _key_for(tx: Tx, core: Core, project: int, terms: Terms) -> None:
@@ -101,6 +106,10 @@ async def _change(tx: Tx, site: Site, endpoint: Endpoint, patch: EndpointPatch) 
         raise not_found("endpoint")
     sealed = None if patch.headers is None else site.core.vault.seal(current.id, json.dumps(patch.headers))
     terms = patch.changed(current.terms, sealed)
+    if current.hook is not None:
+        same = await endpoints.hook(tx, current.project, terms)
+        if same is not None and same.row != current.row:
+            raise invalid([FieldError("url", f"{same.id} is a hook that subscribes to the same already")])
     await _key_for(tx, site.core, endpoint.project, terms)
     await endpoints.change(tx, current.row, terms, site.clock.now())
 
@@ -109,13 +118,14 @@ async def enable(request: Request, who: Principal) -> Response:
     """A disabled endpoint is served again, and what was held for it is sent."""
     site = site_of(request)
     endpoint = await find(request, who)
-    await site.core.db.write(_enable, endpoint, site.clock.now())
+    await site.core.db.write(serve_again, endpoint, site.clock.now())
     site.deliver.endpoint_changed(endpoint.row)
     site.deliver.wake_scan()
     return Answer(shown.endpoint(await find(request, who)))
 
 
-async def _enable(tx: Tx, endpoint: Endpoint, now: int) -> None:
+async def serve_again(tx: Tx, endpoint: Endpoint, now: int) -> None:
+    """It takes deliveries again, what was held too."""
     await projects.lock(tx, endpoint.project)
     if await endpoints.enable(tx, endpoint.row, now):
         await deliveries.unhold(tx, endpoint.row, now)
@@ -124,12 +134,12 @@ async def _enable(tx: Tx, endpoint: Endpoint, now: int) -> None:
 async def delete(request: Request, who: Principal) -> Response:
     site = site_of(request)
     endpoint = await find(request, who)
-    await site.core.db.write(_delete, endpoint, site.clock.now())
+    await site.core.db.write(remove, endpoint, site.clock.now())
     site.deliver.endpoint_changed(endpoint.row)
     return Response(status_code=204)
 
 
-async def _delete(tx: Tx, endpoint: Endpoint, now: int) -> None:
+async def remove(tx: Tx, endpoint: Endpoint, now: int) -> None:
     """Gone for its subscriber; what it was still owed says so in the ledger."""
     await projects.lock(tx, endpoint.project)
     if await endpoints.delete(tx, endpoint.row, now):

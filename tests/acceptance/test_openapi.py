@@ -12,6 +12,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemas.endpoint import EndpointPatch, EndpointRequest, Rotation
 from schemas.event import EventType
 from schemas.event_types import Schemas
+from schemas.hook import HookRequest
 from schemas.job import JobRequest
 from service.web.projects import KeyRequest, ProjectRequest
 from service.web.route import Route
@@ -20,7 +21,7 @@ from tests.harness import receiver, stand
 
 pytestmark = pytest.mark.anyio
 
-MODELS = (JobRequest, EndpointRequest, EndpointPatch, Rotation, ProjectRequest, KeyRequest)
+MODELS = (JobRequest, EndpointRequest, EndpointPatch, Rotation, HookRequest, ProjectRequest, KeyRequest)
 PROBLEM = "application/problem+json"
 
 

@@ -28,6 +28,10 @@ ALTER TABLE endpoints ADD COLUMN seen_at BIGINT;
 ALTER TABLE endpoints ADD COLUMN hook TEXT;
 CREATE UNIQUE INDEX endpoints_by_hook ON endpoints (project_id, hook) WHERE hook IS NOT NULL AND deleted_at IS NULL;
 
+-- Which progress was told last as an event, and when: not more often than every other second.
+ALTER TABLE jobs ADD COLUMN progress_told BIGINT;
+ALTER TABLE jobs ADD COLUMN progress_told_at BIGINT;
+
 -- round_from: how many attempts were made before this round, whose schedule begins anew. delivered_at: it was delivered
 -- before it was sent once more. replay: the replay that owes it, NULL where it is live.
 ALTER TABLE deliveries ADD COLUMN round_from BIGINT NOT NULL DEFAULT 0;

@@ -84,7 +84,10 @@ CREATE TABLE jobs (
     -- The public id: the earlier job may be gone before this one.
     retry_of TEXT,
     -- How many rows job_metadata has of this job; NULL for those of a release before 0.2.0, until a start fills them in.
-    metadata_rows BIGINT
+    metadata_rows BIGINT,
+    -- Which progress was told last as an event, and when: not more often than every other second.
+    progress_told BIGINT,
+    progress_told_at BIGINT
 );
 CREATE INDEX jobs_by_project ON jobs (project_id, id);
 CREATE INDEX jobs_by_lane ON jobs (step, vendor, project_id, operation, due_at) WHERE due_at IS NOT NULL;
