@@ -10,7 +10,7 @@ from handlers import standardwebhooks
 from handlers.destinations.contract import Message, NoSteps
 from schemas import answers, ids
 from schemas.delivery import Outcome
-from schemas.endpoint import Endpoint, EndpointPatch, EndpointRequest, Terms
+from schemas.endpoint import STREAM, Endpoint, EndpointPatch, EndpointRequest, Terms
 from schemas.event import envelope, rfc3339
 from schemas.event_types import TEST_TYPE
 from schemas.problem import FieldError, invalid, not_found
@@ -29,7 +29,8 @@ MOST_PER_PROJECT = 1_000
 async def create(request: Request, who: Principal) -> Response:
     site = site_of(request)
     wanted = await read_model(request, EndpointRequest)
-    must_be_public(site.guard, wanted.url, "url")
+    if wanted.url is not None:
+        must_be_public(site.guard, wanted.url, "url")
     now = site.clock.now()
     public_id = ids.new_id("ep", now)
     secret = standardwebhooks.new_secret()
@@ -45,7 +46,7 @@ async def _add(tx: Tx, project: int, public_id: str, kind: str, terms: Terms, se
     await projects.lock(tx, project)
     if await endpoints.count(tx, project) >= MOST_PER_PROJECT:
         reason = f"this project has {MOST_PER_PROJECT} endpoints, which is the most it may have"
-        raise invalid([FieldError("url", reason)])
+        raise invalid([FieldError("url" if terms.url else "kind", reason)])
     return await endpoints.add(tx, project, public_id, kind, terms, sealed_secret, now, None)
 
 
@@ -58,7 +59,7 @@ async def _page(project: int, reader: Reader, after: int, limit: int) -> list[En
     return [Entry(entry.row, shown.endpoint(entry)) for entry in found]
 
 
-async def _find(request: Request, who: Principal) -> Endpoint:
+async def find(request: Request, who: Principal) -> Endpoint:
     endpoint = await site_of(request).core.db.read(endpoints.get, who.project, request.path_params["id"])
     if endpoint is None:
         raise not_found("endpoint")
@@ -66,11 +67,11 @@ async def _find(request: Request, who: Principal) -> Endpoint:
 
 
 async def show(request: Request, who: Principal) -> Response:
-    return Answer(shown.endpoint(await _find(request, who)))
+    return Answer(shown.endpoint(await find(request, who)))
 
 
 async def secret(request: Request, who: Principal) -> Response:
-    endpoint = await _find(request, who)
+    endpoint = await find(request, who)
     told: answers.SigningSecret = {"secret": site_of(request).core.vault.open(endpoint.id, endpoint.sealed_secret)}
     return Answer(told)
 
@@ -89,10 +90,12 @@ async def change(request: Request, who: Principal) -> Response:
         raise invalid([FieldError(name, "can't be null; leave it out to keep it") for name in patch.wrong_nulls])
     if patch.url is not None:
         must_be_public(site.guard, patch.url, "url")
-    endpoint = await _find(request, who)
+    endpoint = await find(request, who)
+    if patch.url is not None and endpoint.kind == STREAM:
+        raise invalid([FieldError("url", "an endpoint of kind stream has none")])
     await site.core.db.write(_change, site, endpoint, patch)
     site.deliver.endpoint_changed(endpoint.row)
-    return Answer(shown.endpoint(await _find(request, who)))
+    return Answer(shown.endpoint(await find(request, who)))
 
 
 async def _change(tx: Tx, site: Site, endpoint: Endpoint, patch: EndpointPatch) -> None:
@@ -107,11 +110,11 @@ async def _change(tx: Tx, site: Site, endpoint: Endpoint, patch: EndpointPatch) 
 async def enable(request: Request, who: Principal) -> Response:
     """A disabled endpoint is served again, and what was held for it is sent."""
     site = site_of(request)
-    endpoint = await _find(request, who)
+    endpoint = await find(request, who)
     await site.core.db.write(_enable, endpoint, site.clock.now())
     site.deliver.endpoint_changed(endpoint.row)
     site.deliver.wake_scan()
-    return Answer(shown.endpoint(await _find(request, who)))
+    return Answer(shown.endpoint(await find(request, who)))
 
 
 async def _enable(tx: Tx, endpoint: Endpoint, now: int) -> None:
@@ -122,7 +125,7 @@ async def _enable(tx: Tx, endpoint: Endpoint, now: int) -> None:
 
 async def delete(request: Request, who: Principal) -> Response:
     site = site_of(request)
-    endpoint = await _find(request, who)
+    endpoint = await find(request, who)
     await site.core.db.write(_delete, endpoint, site.clock.now())
     site.deliver.endpoint_changed(endpoint.row)
     return Response(status_code=204)
@@ -138,7 +141,7 @@ async def _delete(tx: Tx, endpoint: Endpoint, now: int) -> None:
 async def test(request: Request, who: Principal) -> Response:
     """One signed message right now, outside of the log; the answer tells what the receiver said."""
     site = site_of(request)
-    endpoint = await _find(request, who)
+    endpoint = await find(request, who)
     now = site.clock.now()
     event_id = ids.new_id("evt", now)
     body = json.dumps(envelope(event_id, TEST_TYPE, now, 0, shown.endpoint(endpoint)), ensure_ascii=False)

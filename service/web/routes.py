@@ -11,6 +11,7 @@ from starlette.routing import Route as StarletteRoute
 from schemas.endpoint import EndpointPatch, EndpointRequest
 from schemas.job import JobRequest
 from schemas.problem import Problem
+from schemas.stream import StreamAnswer
 from service.security.keys import Role
 from service.store.database import StoreUnavailable
 from service.web import (
@@ -26,6 +27,7 @@ from service.web import (
     metrics,
     operations,
     projects,
+    streams,
     styles,
     vendors,
 )
@@ -48,6 +50,8 @@ _FILE = ("multipart/form-data", "image/*")
 _JOBS = ("state", "operation", "vendor", METADATA_KEY, *_LIST)
 _LEDGER = ("endpoint", "event", "state", *_LIST)
 _LOG = ("after", "type", "wait", "limit")
+_SSE = ("after", "type")
+_RESUMED = (streams.LAST_EVENT_ID,)
 
 ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(POST, "/v1/jobs", jobs.create, Role.WRITE, "Submit a job", JobRequest, 202, (), _JOB, _FORM, (200,)),
@@ -74,6 +78,8 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(POST, "/v1/vendors/{vendor}/probe", vendors.probe, Role.ADMIN, "Look now whether a paused account is good",
           status=202),
     Route(GET, "/v1/events", events.index, Role.READ, "The log of events, oldest first", query=_LOG),
+    Route(GET, "/v1/events/stream", streams.events, Role.READ, "The log as it is written, as Server-Sent Events",
+          query=_SSE, headers=_RESUMED),
     Route(GET, "/v1/events/{id}", events.show, Role.READ, "Look at an event, with its deliveries"),
     Route(GET, "/v1/event-types", event_types.index, Role.READ, "Every type of event, with its schema and a sample"),
     Route(POST, "/v1/endpoints", endpoints.create, Role.WRITE, "Register an endpoint", EndpointRequest, 201),
@@ -84,6 +90,10 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(GET, "/v1/endpoints/{id}/secret", endpoints.secret, Role.WRITE, "An endpoint's signing secret"),
     Route(POST, "/v1/endpoints/{id}/enable", endpoints.enable, Role.WRITE, "Serve a disabled endpoint again"),
     Route(POST, "/v1/endpoints/{id}/test", endpoints.test, Role.WRITE, "Send a signed test message now"),
+    Route(GET, "/v1/endpoints/{id}/stream", streams.deliveries, Role.WRITE,
+          "Come for the deliveries of an endpoint of kind stream, as Server-Sent Events"),
+    Route(POST, "/v1/endpoints/{id}/answers", streams.answer, Role.WRITE,
+          "What the receiver behind a stream said to a delivery", StreamAnswer),
     Route(GET, "/v1/webhook-secret", endpoints.webhook_secret, Role.WRITE, "The secret of per-job webhooks"),
     Route(GET, "/v1/deliveries", events.deliveries_index, Role.READ, "List deliveries, newest first", query=_LEDGER),
     Route(GET, "/v1/deliveries/{id}", events.delivery_show, Role.READ, "Look at a delivery, with its attempts"),
