@@ -24,7 +24,7 @@ from service.pipeline.core import Core, endpoint_topic, log_topic
 from service.pipeline.deliver import target_of
 from service.pipeline.record import Recorder, Tried
 from service.store import deliveries, endpoints, events
-from service.store.database import StoreUnavailable
+from service.store.database import StoreUnavailable, Tx
 
 log = structlog.get_logger()
 
@@ -221,38 +221,47 @@ class Streams(Destination):
             return look_at if more_at is None else min(look_at, more_at)
         if endpoint.terms.ordered and await core.db.read(deliveries.unsettled, stream.row):
             return look_at
-        found = await core.db.write(deliveries.claim_queued, stream.row, core.node, room)
-        if found:
-            target = target_of(endpoint, core.vault)
-            for owed, delivery in found:
-                stream.begun.append(now)
-                self._begin(stream, endpoint.terms, target, owed, delivery)
+        # Before anything is taken: a fault here must not leave it in our hands.
+        target = target_of(endpoint, core.vault)
+        found = await core.db.write(_take, stream.row, core.node, room)
+        for owed, delivery, message in found:
+            stream.begun.append(now)
+            # In their order: nothing is awaited between two of them.
+            self._begin(stream, endpoint.terms, target, owed, delivery, message)
         # Where all that there was room for was there, there may be more than this.
         return now if len(found) == room and not endpoint.terms.ordered else look_at
 
-    def _begin(self, stream: _Stream, terms: Terms, target: Target, owed: Owed, delivery: str) -> None:
+    def _begin(
+        self, stream: _Stream, terms: Terms, target: Target, owed: Owed, delivery: str, message: Message
+    ) -> None:
         schedule = self._schedule
         if terms.retry_schedule is not None:
             schedule = tuple(seconds * retry.SECOND for seconds in terms.retry_schedule)
+        now = self._core.clock.now()
+        # Its client may have gone while we looked: then whoever comes next is handed it.
+        sent = self._hand(stream, delivery, owed.attempts + 1, message, target, now) if stream.outlet else None
         stream.under_way += 1
-        task = asyncio.create_task(self._deliver(stream, schedule, target, owed, delivery))
+        task = asyncio.create_task(self._deliver(stream, schedule, owed, message, sent, now))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     # --- one attempt ---------------------------------------------------------------------------------------------
 
     async def _deliver(
-        self, stream: _Stream, schedule: tuple[int, ...], target: Target, owed: Owed, delivery: str
+        self,
+        stream: _Stream,
+        schedule: tuple[int, ...],
+        owed: Owed,
+        message: Message,
+        sent: _Sent | None,
+        started: int,
     ) -> None:
         core = self._core
         try:
-            stored = await core.db.read(events.by_row, owed.event)
-            if stream.outlet is None:
-                # It went while we looked: whoever comes next is handed it.
+            if sent is None:
                 await core.insist(deliveries.requeue, [owed.delivery], core.node)
-                return
-            message = Message(stored.id, stored.type, stored.payload.encode(), stored.created_at)
-            await self._exchange(stream, schedule, target, owed, delivery, message)
+            else:
+                await self._exchange(stream, schedule, owed, message, sent, started)
         except Exception:
             log.exception("delivery.fault", endpoint=stream.id)
             await core.clock.sleep(PAUSE_MS / 1000)
@@ -263,10 +272,8 @@ class Streams(Destination):
             self._drop_if_idle(stream)
 
     async def _exchange(
-        self, stream: _Stream, schedule: tuple[int, ...], target: Target, owed: Owed, delivery: str, message: Message
+        self, stream: _Stream, schedule: tuple[int, ...], owed: Owed, message: Message, sent: _Sent, started: int
     ) -> None:
-        started = self._core.clock.now()
-        sent = self._hand(stream, delivery, owed.attempts + 1, message, target, started)
         try:
             attempt = await self._attempt(sent, started)
             if not self._stopping or sent.said is not None:
@@ -298,7 +305,10 @@ class Streams(Destination):
     def _forget(self, stream: _Stream, sent: _Sent) -> None:
         if not sent.came_to.done():
             sent.came_to.set_result(None)
-        stream.sent.pop(sent.handed["delivery"], None)
+        delivery = sent.handed["delivery"]
+        # After a pause and a resume the same delivery may be out twice.
+        if stream.sent.get(delivery) is sent:
+            del stream.sent[delivery]
 
     async def _record(
         self, stream: _Stream, schedule: tuple[int, ...], owed: Owed, message: Message, attempt: Attempt
@@ -361,3 +371,13 @@ def _room(stream: _Stream, terms: Terms, now: int) -> tuple[int, int | None]:
         stream.begun.popleft()
     left = limit.requests - len(stream.begun)
     return min(room, left), stream.begun[0] + span if left <= 0 else None
+
+
+async def _take(tx: Tx, endpoint: int, node: int, limit: int) -> list[tuple[Owed, str, Message]]:
+    """What is queued, the oldest first, each with its public id and what is to be sent."""
+    taken = []
+    for owed, delivery in await deliveries.claim_queued(tx, endpoint, node, limit):
+        event = await events.by_row(tx, owed.event)
+        message = Message(event.id, event.type, event.payload.encode(), event.created_at)
+        taken.append((owed, delivery, message))
+    return taken

@@ -13,7 +13,7 @@ from schemas.stream import StreamAnswer
 from service.clock import Clock
 from service.pipeline.streams import Outlet
 from service.store import projects
-from service.store.database import Reader
+from service.store.database import Reader, StoreUnavailable
 from service.store.keys import Principal
 from service.web import sse
 from service.web.cursor import refuse_gap
@@ -70,16 +70,21 @@ async def deliveries(request: Request, who: Principal) -> Response:
 
 
 async def _handed(site: Site, endpoint: Endpoint, line: Line) -> AsyncGenerator[bytes, None]:
-    yield sse.opening()
     if site.core.bells.closed:
+        yield sse.opening()
         return
+    outlet = Outlet(line.wake, line.drop_if_stuck)
     with site.following.place(endpoint.project):
-        outlet = Outlet(line.wake, line.drop_if_stuck)
-        if not await site.streams.connect(endpoint, outlet):
-            outlet.close("deleted")
         try:
+            if not await site.streams.connect(endpoint, outlet):
+                outlet.close("deleted")
+            # Only now: who sees it open has taken the endpoint over.
+            yield sse.opening()
             async for piece in _pieces(outlet, line, site.clock):
                 yield piece
+        except StoreUnavailable:
+            # It comes back, and by then perhaps the store has, too.
+            return
         finally:
             await site.streams.disconnect(endpoint, outlet)
 

@@ -73,7 +73,7 @@ class Stream:
 
     async def rest(self) -> list[Message]:
         """All until its end."""
-        found = []
+        found: list[Message] = []
         async with asyncio.timeout(PATIENCE):
             while True:
                 try:
