@@ -192,7 +192,7 @@ class Endpoint(TypedDict):
 
     id: EndpointId
     object: Literal["endpoint"]
-    url: Url
+    url: Annotated[Url | None, Field(description="null: of kind stream, whose client comes for its deliveries.")]
     kind: str
     events: list[str]
     channels: list[str]
@@ -206,10 +206,25 @@ class Endpoint(TypedDict):
     max_in_flight: int
     ordered: NotRequired[bool]
     retry_schedule: NotRequired[Annotated[list[int] | None, Field(description="Seconds; null: the service's own.")]]
+    hook: NotRequired[Annotated[bool, Field(description="Whether it was made by `POST /v1/hooks`.")]]
     state: EndpointState
     disabled_reason: str | None
     created_at: Time
     updated_at: Time
+
+
+class Hook(TypedDict):
+    """A subscription as no-code tools make it: an endpoint, in their words."""
+
+    id: EndpointId
+    object: Literal["hook"]
+    hookUrl: Url
+    events: list[str]
+    filter: dict[str, JsonValue]
+    format: Format
+    state: EndpointState
+    disabled_reason: str | None
+    created_at: Time
 
 
 class NewEndpoint(Endpoint):
@@ -260,6 +275,13 @@ class TestShot(TypedDict):
     ms: Count
     error: str | None
     response_head: str | None
+
+
+class StreamAnswered(TypedDict):
+    """What the answer of a stream's client came to, once it is written down."""
+
+    outcome: Outcome
+    next_attempt_at: Time | None
 
 
 class Delivery(TypedDict):
@@ -370,6 +392,27 @@ class Key(TypedDict):
 
 class NewKey(Key):
     api_key: ApiKey
+
+
+class OwnProject(TypedDict):
+    id: ProjectId
+    name: str
+
+
+class OwnKey(TypedDict):
+    id: KeyId
+    name: str
+    role: Annotated[str, string(enum=["admin", "write", "read"])]
+
+
+class Me(TypedDict):
+    """Who is asking, and whom."""
+
+    object: Literal["me"]
+    project: OwnProject
+    key: OwnKey
+    base_url: Annotated[Url, Field(description="What links in answers and events begin with.")]
+    version: str
 
 
 class Health(TypedDict):

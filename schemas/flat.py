@@ -79,7 +79,7 @@ class FlatEndpoint(FlatEvent):
     """An event about an endpoint."""
 
     endpoint_id: EndpointId
-    url: Url
+    url: Url | None
     kind: str
     state: EndpointState
     disabled_reason: str | None

@@ -8,7 +8,7 @@ from schemas import answers, formats
 from schemas.asset import Asset
 from schemas.callback import Via
 from schemas.delivery import Delivery, DeliveryState
-from schemas.endpoint import Endpoint, EndpointState, Terms
+from schemas.endpoint import Endpoint, EndpointState, Format, Terms
 from schemas.event import EventType, envelope
 from schemas.event_types import TEST_TYPE
 from schemas.job import Charged, ErrorClass, Failure, Input, Job, JobRequest, JobState
@@ -164,6 +164,11 @@ def sample(event_type: EventType) -> answers.Event:
 
 def sample_test_shot() -> answers.Event:
     return cast("answers.Event", envelope(f"evt_{_ID}t8", TEST_TYPE, _AT, 0, shown.endpoint(_ENDPOINT)))
+
+
+def hook() -> answers.Hook:
+    terms = replace(_ENDPOINT.terms, url="https://flows.example/hooks/1", events=("job.succeeded",), format=Format.FLAT)
+    return shown.hook(replace(_ENDPOINT, terms=terms))
 
 
 def asset() -> answers.Asset:

@@ -10,7 +10,7 @@ from handlers import standardwebhooks
 from handlers.destinations.contract import Message, NoSteps
 from schemas import answers, ids
 from schemas.delivery import Outcome
-from schemas.endpoint import Endpoint, EndpointPatch, EndpointRequest, Scheme, Terms
+from schemas.endpoint import STREAM, Endpoint, EndpointPatch, EndpointRequest, Scheme, Terms
 from schemas.event import envelope, rfc3339
 from schemas.event_types import TEST_TYPE
 from schemas.problem import FieldError, invalid, not_found
@@ -31,7 +31,8 @@ MOST_PER_PROJECT = 1_000
 async def create(request: Request, who: Principal) -> Response:
     site = site_of(request)
     wanted = await read_model(request, EndpointRequest)
-    must_be_public(site.guard, wanted.url, "url")
+    if wanted.url is not None:
+        must_be_public(site.guard, wanted.url, "url")
     now = site.clock.now()
     public_id = ids.new_id("ep", now)
     secret = standardwebhooks.new_secret()
@@ -47,11 +48,16 @@ async def _add(
     tx: Tx, core: Core, project: int, public_id: str, kind: str, terms: Terms, sealed_secret: str
 ) -> Endpoint:
     await projects.lock(tx, project)
-    if await endpoints.count(tx, project) >= MOST_PER_PROJECT:
-        reason = f"this project has {MOST_PER_PROJECT} endpoints, which is the most it may have"
-        raise invalid([FieldError("url", reason)])
+    await refuse_too_many(tx, project, "url" if terms.url else "kind")
     await _key_for(tx, core, project, terms)
     return await endpoints.add(tx, project, public_id, kind, terms, sealed_secret, core.clock.now(), None)
+
+
+async def refuse_too_many(tx: Tx, project: int, field: str) -> None:
+    """`field`: what is told to be at fault. The project is locked."""
+    if await endpoints.count(tx, project) >= MOST_PER_PROJECT:
+        reason = f"this project has {MOST_PER_PROJECT} endpoints, which is the most it may have"
+        raise invalid([FieldError(field, reason)])
 
 
 async def _key_for(tx: Tx, core: Core, project: int, terms: Terms) -> None:
@@ -88,6 +94,8 @@ async def change(request: Request, who: Principal) -> Response:
     if patch.url is not None:
         must_be_public(site.guard, patch.url, "url")
     endpoint = await find(request, who)
+    if patch.url is not None and endpoint.kind == STREAM:
+        raise invalid([FieldError("url", "an endpoint of kind stream has none")])
     await site.core.db.write(_change, site, endpoint, patch)
     site.deliver.endpoint_changed(endpoint.row)
     return Answer(shown.endpoint(await find(request, who)))
@@ -101,6 +109,10 @@ async def _change(tx: Tx, site: Site, endpoint: Endpoint, patch: EndpointPatch) 
         raise not_found("endpoint")
     sealed = None if patch.headers is None else site.core.vault.seal(current.id, json.dumps(patch.headers))
     terms = patch.changed(current.terms, sealed)
+    if current.hook is not None:
+        same = await endpoints.hook(tx, current.project, terms)
+        if same is not None and same.row != current.row:
+            raise invalid([FieldError("url", f"{same.id} is a hook that subscribes to the same already")])
     await _key_for(tx, site.core, endpoint.project, terms)
     await endpoints.change(tx, current.row, terms, site.clock.now())
 
@@ -109,13 +121,14 @@ async def enable(request: Request, who: Principal) -> Response:
     """A disabled endpoint is served again, and what was held for it is sent."""
     site = site_of(request)
     endpoint = await find(request, who)
-    await site.core.db.write(_enable, endpoint, site.clock.now())
+    await site.core.db.write(serve_again, endpoint, site.clock.now())
     site.deliver.endpoint_changed(endpoint.row)
     site.deliver.wake_scan()
     return Answer(shown.endpoint(await find(request, who)))
 
 
-async def _enable(tx: Tx, endpoint: Endpoint, now: int) -> None:
+async def serve_again(tx: Tx, endpoint: Endpoint, now: int) -> None:
+    """It takes deliveries again, what was held too."""
     await projects.lock(tx, endpoint.project)
     if await endpoints.enable(tx, endpoint.row, now):
         await deliveries.unhold(tx, endpoint.row, now)
@@ -124,12 +137,12 @@ async def _enable(tx: Tx, endpoint: Endpoint, now: int) -> None:
 async def delete(request: Request, who: Principal) -> Response:
     site = site_of(request)
     endpoint = await find(request, who)
-    await site.core.db.write(_delete, endpoint, site.clock.now())
+    await site.core.db.write(remove, endpoint, site.clock.now())
     site.deliver.endpoint_changed(endpoint.row)
     return Response(status_code=204)
 
 
-async def _delete(tx: Tx, endpoint: Endpoint, now: int) -> None:
+async def remove(tx: Tx, endpoint: Endpoint, now: int) -> None:
     """Gone for its subscriber; what it was still owed says so in the ledger."""
     await projects.lock(tx, endpoint.project)
     if await endpoints.delete(tx, endpoint.row, now):
