@@ -127,23 +127,24 @@ class Listener:
                 await self.client.delete(place(ENDPOINTS, self.endpoint["id"]))
 
     async def _follow(self) -> None:
-        failures = 0
+        failures, away = 0, False
         while True:
             try:
                 messages = self.client.messages(place(ENDPOINTS, self.endpoint["id"], "stream"))
                 async with contextlib.aclosing(messages):
                     async for kind, data in messages:
-                        if failures:
+                        if away:
                             self._note("Here again.")
-                            failures = 0
+                        failures, away = 0, False
                         self._heed(kind, data)
             except (Unreachable, ProblemAnswer) as error:
                 if isinstance(error, ProblemAnswer) and error.status == 404:
                     raise ProblemAnswer(404, _AWAY) from None
                 if not passing(error):
                     raise
-                if not failures:
+                if not away:
                     self._note(f"Waiting: {explain(error)}")
+                away = True
             await _pause(failures)
             failures += 1
 
