@@ -30,6 +30,7 @@ from schemas.forms import (
     JobId,
     KeyId,
     ProjectId,
+    PublicKey,
     Secret,
     Sha256,
     Time,
@@ -205,10 +206,25 @@ class Endpoint(TypedDict):
     max_in_flight: int
     ordered: NotRequired[bool]
     retry_schedule: NotRequired[Annotated[list[int] | None, Field(description="Seconds; null: the service's own.")]]
+    hook: NotRequired[Annotated[bool, Field(description="Whether it was made by `POST /v1/hooks`.")]]
     state: EndpointState
     disabled_reason: str | None
     created_at: Time
     updated_at: Time
+
+
+class Hook(TypedDict):
+    """A subscription as no-code tools make it: an endpoint, in their words."""
+
+    id: EndpointId
+    object: Literal["hook"]
+    hookUrl: Url
+    events: list[str]
+    filter: dict[str, JsonValue]
+    format: Format
+    state: EndpointState
+    disabled_reason: str | None
+    created_at: Time
 
 
 class NewEndpoint(Endpoint):
@@ -219,6 +235,34 @@ class NewEndpoint(Endpoint):
 
 class SigningSecret(TypedDict):
     secret: Secret
+
+
+class RotatedSecret(SigningSecret):
+    """The new secret. The one before signs beside it until then."""
+
+    old_secret_expires_at: Time
+
+
+class SigningKey(TypedDict):
+    """What `v1a` signatures of this project are checked with."""
+
+    public_key: PublicKey
+    kid: Annotated[str, Field(description="Its name in the JWKS.", examples=["sgn_01m7y9dz7k7yx6crsbkvdbxvge"])]
+
+
+class Jwk(TypedDict):
+    """An ed25519 key, by RFC 8037."""
+
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    x: Annotated[str, Field(description="The key's 32 bytes, base64url.")]
+    kid: str
+    use: Literal["sig"]
+    alg: Literal["EdDSA"]
+
+
+class JwkSet(TypedDict):
+    keys: list[Jwk]
 
 
 class TestShot(TypedDict):
@@ -300,6 +344,19 @@ class EventWithLedger(Event):
     deliveries: list[Delivery]
 
 
+class WrittenForm(TypedDict):
+    """An event in one of the other formats."""
+
+    content_type: str
+    schema: Annotated[dict[str, Any], Field(description="JSON Schema 2020-12 of the whole body.")]
+    sample: dict[str, Any]
+
+
+class EventForms(TypedDict):
+    flat: WrittenForm
+    cloudevents: WrittenForm
+
+
 class EventKind(TypedDict):
     """A type of event, with what an event of it looks like."""
 
@@ -308,6 +365,7 @@ class EventKind(TypedDict):
     description: str
     schema: Annotated[dict[str, Any], Field(description="JSON Schema 2020-12 of the whole event.")]
     sample: Event
+    formats: Annotated[EventForms, Field(description="The same event as endpoints of another format receive it.")]
 
 
 # --- tenants and health ---------------------------------------------------------------------------------------
@@ -334,6 +392,27 @@ class Key(TypedDict):
 
 class NewKey(Key):
     api_key: ApiKey
+
+
+class OwnProject(TypedDict):
+    id: ProjectId
+    name: str
+
+
+class OwnKey(TypedDict):
+    id: KeyId
+    name: str
+    role: Annotated[str, string(enum=["admin", "write", "read"])]
+
+
+class Me(TypedDict):
+    """Who is asking, and whom."""
+
+    object: Literal["me"]
+    project: OwnProject
+    key: OwnKey
+    base_url: Annotated[Url, Field(description="What links in answers and events begin with.")]
+    version: str
 
 
 class Health(TypedDict):

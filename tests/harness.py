@@ -40,6 +40,7 @@ class Received:
 
     headers: Mapping[str, str]
     body: bytes
+    path: str = ""  # with its query
 
     @property
     def event(self) -> dict[str, Any]:
@@ -65,7 +66,9 @@ class Receiver:
         body = await request.read()
         answer: Any = self.answers.pop(0) if self.answers else web.Response(status=204)
         async with self._arrived:
-            self.got.append(Received({name.lower(): value for name, value in request.headers.items()}, body))
+            self.got.append(
+                Received({name.lower(): value for name, value in request.headers.items()}, body, request.path_qs)
+            )
             self._arrived.notify_all()
         if callable(answer) and not isinstance(answer, web.Response):
             answer = await answer(request)

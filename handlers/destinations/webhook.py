@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 
-from handlers import standardwebhooks
 from handlers.destinations.contract import Destination, Message, Steps
 from handlers.http import Answer, Http, TransportError, retry_after
 from schemas.delivery import Attempt, Outcome
@@ -39,8 +38,7 @@ def headers_of(message: Message, target: Target, started: int) -> dict[str, str]
         "user-agent": "Wirephoto/1 (+webhooks)",
         # In lower case, so that none is sent twice.
         **{name.lower(): value for name, value in target.headers.items()},
-        "content-type": "application/json",
-        **standardwebhooks.headers(standardwebhooks.key_of(target.secret), message.id, started // 1000, message.body),
+        **message.headers(target, started),
     }
 
 

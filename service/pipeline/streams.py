@@ -21,8 +21,9 @@ from schemas.endpoint import STREAM, Endpoint, EndpointState, Target, Terms
 from schemas.stream import Handed, StreamAnswer
 from service.pipeline import retry
 from service.pipeline.core import Core, endpoint_topic, log_topic
-from service.pipeline.deliver import target_of
+from service.pipeline.messages import written
 from service.pipeline.record import Recorder, Tried
+from service.pipeline.target import target_of
 from service.store import deliveries, endpoints, events
 from service.store.database import StoreUnavailable, Tx
 
@@ -222,12 +223,12 @@ class Streams(Destination):
         if endpoint.terms.ordered and await core.db.read(deliveries.unsettled, stream.row):
             return look_at
         # Before anything is taken: a fault here must not leave it in our hands.
-        target = target_of(endpoint, core.vault)
+        target = await target_of(core, endpoint)
         found = await core.db.write(_take, stream.row, core.node, room)
-        for owed, delivery, message in found:
+        for owed, delivery, standard in found:
             stream.begun.append(now)
             # In their order: nothing is awaited between two of them.
-            self._begin(stream, endpoint.terms, target, owed, delivery, message)
+            self._begin(stream, endpoint.terms, target, owed, delivery, written(standard, target))
         # Where all that there was room for was there, there may be more than this.
         return now if len(found) == room and not endpoint.terms.ordered else look_at
 

@@ -9,9 +9,10 @@ import jsonschema
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from schemas.endpoint import EndpointPatch, EndpointRequest
+from schemas.endpoint import EndpointPatch, EndpointRequest, Rotation
 from schemas.event import EventType
 from schemas.event_types import Schemas
+from schemas.hook import HookRequest
 from schemas.job import JobRequest
 from schemas.stream import StreamAnswer
 from service.web.projects import KeyRequest, ProjectRequest
@@ -21,7 +22,16 @@ from tests.harness import receiver, stand
 
 pytestmark = pytest.mark.anyio
 
-MODELS = (JobRequest, EndpointRequest, EndpointPatch, StreamAnswer, ProjectRequest, KeyRequest)
+MODELS = (
+    JobRequest,
+    EndpointRequest,
+    EndpointPatch,
+    Rotation,
+    StreamAnswer,
+    HookRequest,
+    ProjectRequest,
+    KeyRequest,
+)
 PROBLEM = "application/problem+json"
 
 

@@ -69,6 +69,7 @@ class HeadOfStream(HTTPAdapter):
 async def _real_ids(it: Stand, url: str) -> Mapping[str, str]:
     """One of each kind by the first part of its path, so that not every made-up request ends as a 404."""
     endpoint = await it.client.subscribe(url)
+    _, hook = await it.client.call("POST", "/v1/hooks", json={"url": url, "event": "job.*"})
     job = await queue(it)
     _, key = await it.client.call("POST", "/v1/keys", json={"role": "read"})
     asset = await upload(it, picture())
@@ -77,6 +78,7 @@ async def _real_ids(it: Stand, url: str) -> Mapping[str, str]:
     return {
         "jobs": job["id"],
         "endpoints": endpoint["id"],
+        "hooks": hook["id"],
         "keys": key["id"],
         "assets": asset["id"],
         "events": events["data"][0]["id"],

@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from handlers.vendors.contract import LARGEST_STYLE_PAGE
+from schemas.endpoint import PATTERNS
+from service.web.hooks import DEFAULT_SAMPLES, MOST_SAMPLES
 from service.web.lists import DEFAULT_LIMIT, MAX_LIMIT, Begin
 from service.web.openapi.shapes import ref
 from service.web.openapi.told import Told
@@ -69,6 +71,16 @@ _QUERY: Mapping[str, Mapping[str, Any]] = {
     },
     "endpoint": {"description": "An endpoint's id.", "schema": _TEXT},
     "event": {"description": "An event's id.", "schema": _TEXT},
+    "/v1/hooks/samples event": {
+        "description": "A type of events, or a wildcard; required.",
+        "schema": {**_TEXT, "enum": sorted(PATTERNS)},
+        "required": True,
+    },
+    "/v1/hooks/samples limit": {
+        "description": "How many at most.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MOST_SAMPLES, "default": DEFAULT_SAMPLES},
+    },
+    "format": {"description": "The format of the hook.", "schema": {**ref("Format"), "default": "flat"}},
     "exp": {"description": "Of a signed link: seconds since 1970.", "schema": _TEXT},
     "sig": {"description": "Of a signed link.", "schema": _TEXT},
 }
