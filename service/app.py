@@ -173,8 +173,8 @@ async def running(
         ]
         events_ms = round(settings.event_retention_days * 24 * retry.HOUR)
         retention = Retention(core, events_ms, max(windows_ms, default=0))
-        resealing = Resealing(core)
         presence = Presence(core, streams)
+        resealing = Resealing(core)
         site = Site(
             core=core,
             accept=Accept(core, vendors),
@@ -194,8 +194,8 @@ async def running(
                 "deliver": scan,
                 "heartbeat": heart,
                 "retention": retention,
-                "resealing": resealing,
                 "presence": presence,
+                "resealing": resealing,
                 **{f"{step} {vendor}": worker for (step, vendor), worker in workers.items()},
             },
         )
@@ -204,15 +204,8 @@ async def running(
             await trouble.take_up(core, contracted)
         # Before anything else the tasks that die unasked.
         urgent = [workers[POLL, contracted.name] for contracted in vendors if contracted.turns.keeps_alive]
-        everyone = [
-            *urgent,
-            scan,
-            heart,
-            retention,
-            resealing,
-            presence,
-            *(one for one in workers.values() if one not in urgent),
-        ]
+        chores = (scan, heart, retention, resealing, presence)
+        everyone = [*urgent, *chores, *(one for one in workers.values() if one not in urgent)]
         for worker in everyone:
             worker.start()
         try:

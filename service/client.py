@@ -200,12 +200,13 @@ class Client:
         return size
 
     async def messages(self, path: str) -> AsyncGenerator[tuple[str, str], None]:
-        """A stream's Server-Sent Events, each as its kind and its data, until the server ends it.
+        """A stream's Server-Sent Events, each as its kind and its data, until the server ends it; the first is `open`.
 
         One that is silent for longer than three heartbeats is Unreachable.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_STREAM_SILENCE_SECONDS)
         async with self._request("GET", path, timeout=timeout) as answer:
+            yield "open", ""
             held, kind, data = bytearray(), "message", list[str]()
             async for piece in answer.content.iter_any():
                 held += piece

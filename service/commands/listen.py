@@ -77,13 +77,12 @@ def listen(server: Server, forward_to: str | None, patterns: str | None, bodies:
 
     async def work(client: Client) -> None:
         endpoint = await client.post(ENDPOINTS, wanted)
-        try:
-            async with _receiver() as receiver:
-                await Listener(server, client, endpoint, forward_to, bodies, receiver).run()
-        finally:
-            # Whoever has taken it over is served on; all others would only have it go a minute later.
-            with contextlib.suppress(ProblemAnswer, Unreachable):
-                await client.delete(place(ENDPOINTS, endpoint["id"]))
+        async with _receiver() as receiver:
+            listener = Listener(server, client, endpoint, forward_to, bodies, receiver)
+            try:
+                await listener.run()
+            finally:
+                await listener.put_away()
 
     server.run(lambda client: until_stopped(work(client)))
 
@@ -106,6 +105,7 @@ class Listener:
     forward_to: str | None
     bodies: bool
     receiver: aiohttp.ClientSession
+    _ours: bool = True
     _under_way: set[tuple[str, int]] = field(default_factory=set)
     _said: OrderedDict[tuple[str, int], Json] = field(default_factory=OrderedDict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -120,27 +120,42 @@ class Listener:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def put_away(self) -> None:
+        """Delete the endpoint, unless it is another client's now. Without us it would go a minute later anyway."""
+        if self._ours:
+            with contextlib.suppress(ProblemAnswer, Unreachable):
+                await self.client.delete(place(ENDPOINTS, self.endpoint["id"]))
+
     async def _follow(self) -> None:
-        failures = 0
+        failures, away = 0, False
         while True:
             try:
-                async for kind, data in self.client.messages(place(ENDPOINTS, self.endpoint["id"], "stream")):
-                    if failures:
-                        self._note("Here again.")
-                        failures = 0
-                    if kind == "delivery":
-                        self._take(json.loads(data))
-                    elif kind == "closed" and (why := _ENDS.get(json.loads(data)["reason"])):
-                        raise ProblemAnswer(409, why)
+                messages = self.client.messages(place(ENDPOINTS, self.endpoint["id"], "stream"))
+                async with contextlib.aclosing(messages):
+                    async for kind, data in messages:
+                        if away:
+                            self._note("Here again.")
+                        failures, away = 0, False
+                        self._heed(kind, data)
             except (Unreachable, ProblemAnswer) as error:
                 if isinstance(error, ProblemAnswer) and error.status == 404:
                     raise ProblemAnswer(404, _AWAY) from None
                 if not passing(error):
                     raise
-                if not failures:
+                if not away:
                     self._note(f"Waiting: {explain(error)}")
+                away = True
             await _pause(failures)
             failures += 1
+
+    def _heed(self, kind: str, data: str) -> None:
+        if kind == "delivery":
+            self._take(json.loads(data))
+        elif kind == "closed":
+            reason = json.loads(data)["reason"]
+            self._ours = reason != "taken_over"
+            if reason in _ENDS:
+                raise ProblemAnswer(409, _ENDS[reason])
 
     def _take(self, handed: Json) -> None:
         key = (str(handed["delivery"]), int(handed["attempt"]))

@@ -111,6 +111,8 @@ TOLD: Mapping[str, Told] = {
     "POST /v1/endpoints/{id}/rotate-secret": Told(answers.RotatedSecret, body_required=False),
     "POST /v1/endpoints/{id}/enable": Told(answers.Endpoint),
     "POST /v1/endpoints/{id}/test": Told(answers.TestShot),
+    "GET /v1/endpoints/{id}/stream": Told(_STREAM, problems=(409, 429), headers=_LATER),
+    "POST /v1/endpoints/{id}/answers": Told(answers.StreamAnswered, problems=(409,)),
     "POST /v1/hooks": Told(answers.Hook, headers={200: ("Location",), 201: ("Location",)}),
     "GET /v1/hooks": Told(ListOf(answers.Hook)),
     "GET /v1/hooks/samples": Told(
@@ -118,8 +120,6 @@ TOLD: Mapping[str, Told] = {
     ),
     "GET /v1/hooks/{id}": Told(answers.Hook),
     "DELETE /v1/hooks/{id}": Told(None, never=(404,)),
-    "GET /v1/endpoints/{id}/stream": Told(_STREAM, problems=(409, 429), headers=_LATER),
-    "POST /v1/endpoints/{id}/answers": Told(answers.StreamAnswered, problems=(409,)),
     "GET /v1/webhook-secret": Told(answers.SigningSecret),
     "POST /v1/webhook-secret/rotate": Told(answers.SigningSecret),
     "GET /v1/signing-key": Told(answers.SigningKey),
