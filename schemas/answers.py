@@ -334,6 +334,19 @@ class EventWithLedger(Event):
     deliveries: list[Delivery]
 
 
+class WrittenForm(TypedDict):
+    """An event in one of the other formats."""
+
+    content_type: str
+    schema: Annotated[dict[str, Any], Field(description="JSON Schema 2020-12 of the whole body.")]
+    sample: dict[str, Any]
+
+
+class EventForms(TypedDict):
+    flat: WrittenForm
+    cloudevents: WrittenForm
+
+
 class EventKind(TypedDict):
     """A type of event, with what an event of it looks like."""
 
@@ -342,6 +355,7 @@ class EventKind(TypedDict):
     description: str
     schema: Annotated[dict[str, Any], Field(description="JSON Schema 2020-12 of the whole event.")]
     sample: Event
+    formats: Annotated[EventForms, Field(description="The same event as endpoints of another format receive it.")]
 
 
 # --- health ---------------------------------------------------------------------------------------------------

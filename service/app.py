@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from handlers.destinations.webhook import Webhook
 from schemas import ids
 from schemas.job import Job
-from service import accounts
+from service import accounts, secret_key
 from service.clock import Clock, SystemClock
 from service.config import Settings
 from service.heart import Heart
@@ -28,13 +28,14 @@ from service.pipeline.crew import crew, delivery_scan
 from service.pipeline.deliver import Deliver
 from service.pipeline.poll import STEP as POLL
 from service.pipeline.stage import Sources
+from service.resealing import Resealing
 from service.retention import Retention
 from service.security import keys as security_keys
 from service.security.cursors import Cursors
 from service.security.egress import Guard
 from service.security.keys import Role
 from service.security.links import AssetLinks
-from service.security.vault import Vault, WrongKey, key_file
+from service.security.vault import Vault, key_file
 from service.store import keys, meta, nodes, projects, submissions
 from service.store.backfill import backfill
 from service.store.database import Database, StoreUnavailable, Tx
@@ -114,9 +115,9 @@ async def running(
         if filled := await backfill(database):
             log.info("store.backfilled", jobs=filled)
         vault = vault_of(settings)
-        await _hold_key(database, vault)
+        await database.read(secret_key.check, vault)
         await database.write(_hold_kind, "sandbox" if sandbox else "vendors")
-        node = await database.write(_join, clock.now())
+        node = await database.write(_join, vault, clock.now())
         metrics.node.set(node)
         core = Core(
             db=database,
@@ -166,6 +167,7 @@ async def running(
         ]
         events_ms = round(settings.event_retention_days * 24 * retry.HOUR)
         retention = Retention(core, events_ms, max(windows_ms, default=0))
+        resealing = Resealing(core)
         site = Site(
             core=core,
             accept=Accept(core, vendors),
@@ -183,6 +185,7 @@ async def running(
                 "deliver": scan,
                 "heartbeat": heart,
                 "retention": retention,
+                "resealing": resealing,
                 **{f"{step} {vendor}": worker for (step, vendor), worker in workers.items()},
             },
         )
@@ -191,7 +194,7 @@ async def running(
             await trouble.take_up(core, contracted)
         # Before anything else the tasks that die unasked.
         urgent = [workers[POLL, contracted.name] for contracted in vendors if contracted.turns.keeps_alive]
-        everyone = [*urgent, scan, heart, retention, *(one for one in workers.values() if one not in urgent)]
+        everyone = [*urgent, scan, heart, retention, resealing, *(one for one in workers.values() if one not in urgent)]
         for worker in everyone:
             worker.start()
         try:
@@ -214,17 +217,6 @@ async def running(
                 log.warning("node.not_ended", error=str(error))
 
 
-async def _hold_key(db: Database, vault: Vault) -> None:
-    """Refuse keys that can't open all that the store holds: it remembers every key that ever sealed a secret in it."""
-    known = set((await db.read(meta.get, "key_fingerprint") or "").split())
-    if not known <= vault.fingerprints:
-        raise WrongKey(
-            "this store's secrets were sealed with another key: give it as SECRET_KEY, or list it in SECRET_KEYS_OLD"
-        )
-    if vault.fingerprint not in known:
-        await db.write(meta.put, "key_fingerprint", " ".join(sorted({*known, vault.fingerprint})))
-
-
 async def _hold_kind(tx: Tx, kind: str) -> None:
     """Jobs that stand-ins have begun must never be asked for at the real vendors, nor the other way round."""
     held = await meta.get(tx, "kind")
@@ -235,9 +227,10 @@ async def _hold_kind(tx: Tx, kind: str) -> None:
         raise WrongStore(f"this store holds jobs of {other}: choose another DATA_DIR or DATABASE_URL")
 
 
-async def _join(tx: Tx, now: int) -> int:
+async def _join(tx: Tx, vault: Vault, now: int) -> int:
     """A new node. The store's lock says that we are alone on it, so all earlier ones are dead at once."""
-    node = await nodes.add(tx, now)
+    await secret_key.join(tx, vault)
+    node = await nodes.add(tx, now, vault.fingerprint)
     await nodes.take_over_all(tx, node, now)
     return node
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from schemas import answers
+from schemas import answers, formats
 from schemas.asset import Asset
 from schemas.callback import Via
 from schemas.delivery import Delivery, DeliveryState
@@ -22,6 +22,9 @@ _DAY = 24 * 3_600_000
 _ID = "01m7y9dz7k7yx6crsbkvdbxv"
 # Its links look like real ones and open nothing.
 _LINKS = AssetLinks("https://wirephoto.example", b"the key of samples, which is no secret")
+
+# What CloudEvents call the installation and the project.
+SOURCE = formats.source("9b1f3c5d7e2a4068", f"prj_{_ID}a0")
 
 _QUEUED = Job(
     row=0,

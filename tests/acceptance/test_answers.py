@@ -152,8 +152,11 @@ async def _endpoints(it: Stand, client: Client) -> None:
         assert (await client.call("PATCH", path, json={"description": "new"}))[0] == 200
         for tail in ("", "/secret"):
             await client.call("GET", path + tail)
-        await client.call("GET", "/v1/webhook-secret")
-        await client.call("GET", "/v1/endpoints")
+        for after in (None, {"overlap_seconds": 60}):
+            assert (await client.call("POST", f"{path}/rotate-secret", json=after))[0] == 200
+        await client.call("POST", "/v1/webhook-secret/rotate")
+        for about in ("/v1/webhook-secret", "/v1/signing-key", "/.well-known/jwks.json", "/v1/endpoints"):
+            await client.call("GET", about)
         await client.submit(ENLARGE, inputs={"image": {"url": it.vanceai.base_url}}, headers={"Prefer": "wait=20"})
         await there.wait_for(4)
         _, page = await client.call("GET", f"/v1/deliveries?endpoint={made['id']}&limit=1")

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from schemas.endpoint import EndpointPatch, EndpointRequest
+from schemas.endpoint import EndpointPatch, EndpointRequest, Rotation
 from schemas.event import EventType
 from schemas.event_types import Schemas
 from schemas.hook import HookRequest
@@ -21,7 +21,7 @@ from tests.harness import receiver, stand
 
 pytestmark = pytest.mark.anyio
 
-MODELS = (JobRequest, EndpointRequest, EndpointPatch, HookRequest, ProjectRequest, KeyRequest)
+MODELS = (JobRequest, EndpointRequest, EndpointPatch, Rotation, HookRequest, ProjectRequest, KeyRequest)
 PROBLEM = "application/problem+json"
 
 
