@@ -189,7 +189,7 @@ class Endpoint(TypedDict):
 
     id: EndpointId
     object: Literal["endpoint"]
-    url: Url
+    url: Annotated[Url | None, Field(description="null: of kind stream, whose client comes for its deliveries.")]
     kind: str
     events: list[str]
     channels: list[str]
@@ -272,6 +272,13 @@ class TestShot(TypedDict):
     ms: Count
     error: str | None
     response_head: str | None
+
+
+class StreamAnswered(TypedDict):
+    """What the answer of a stream's client came to, once it is written down."""
+
+    outcome: Outcome
+    next_attempt_at: Time | None
 
 
 class Delivery(TypedDict):

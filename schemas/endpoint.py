@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from schemas import filters
 from schemas.event import EventType
@@ -15,6 +15,9 @@ from schemas.text import Text
 
 # What a subscription by wildcard leaves out: it would flood who asked for "everything".
 ONLY_BY_NAME = frozenset({EventType.JOB_PROGRESSED})
+
+# The kind whose deliveries wait until a client comes for them.
+STREAM = "stream"
 
 PATTERNS = frozenset({"*", *EventType, *(f"{name.split('.')[0]}.*" for name in EventType)})
 _TOKEN = re.compile(r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$")
@@ -126,12 +129,17 @@ class EndpointRequest(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
-            "examples": [{"url": "https://shop.example/hooks/wirephoto", "events": ["job.succeeded", "job.failed"]}]
+            "examples": [
+                {"url": "https://shop.example/hooks/wirephoto", "events": ["job.succeeded", "job.failed"]},
+                {"kind": "stream", "events": ["job.*"]},
+            ]
         },
     )
 
-    url: HttpUrl
-    kind: Literal["webhook"] = "webhook"
+    kind: Literal["webhook", "stream"] = "webhook"
+    url: HttpUrl | None = Field(
+        None, description="Required for kind webhook; kind stream has none.", validate_default=True
+    )
     events: list[Pattern] = Field(default_factory=lambda: ["*"], min_length=1, max_length=32)
     channels: list[Channel] = Field(default_factory=list, max_length=32, description="Empty: all channels.")
     filter: Filter = Field(default_factory=dict)
@@ -146,9 +154,19 @@ class EndpointRequest(BaseModel):
         None, description="Seconds before each further attempt; null: the service's own."
     )
 
+    @field_validator("url")
+    @classmethod
+    def _as_its_kind_has_it(cls, url: str | None, info: ValidationInfo) -> str | None:
+        kind = info.data.get("kind")
+        if kind == STREAM and url is not None:
+            raise ValueError("an endpoint of kind stream has none: its client comes for its deliveries")
+        if kind != STREAM and kind is not None and url is None:
+            raise ValueError("is required")
+        return url
+
     def terms(self, sealed_headers: str) -> "Terms":
         return Terms(
-            url=self.url,
+            url=self.url or "",
             events=tuple(self.events),
             channels=tuple(self.channels),
             filter=self.filter,
@@ -210,7 +228,10 @@ class Rotation(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a subscriber chose, and may change; `sealed_headers` is encrypted, `retry_schedule` in seconds."""
+    """What a subscriber chose, and may change; `sealed_headers` is encrypted, `retry_schedule` in seconds.
+
+    `url` is empty where the kind has none.
+    """
 
     url: str
     sealed_headers: str

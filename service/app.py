@@ -11,6 +11,7 @@ import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
+from handlers.destinations.contract import Destination
 from handlers.destinations.webhook import Webhook
 from schemas import ids
 from schemas.job import Job
@@ -27,7 +28,9 @@ from service.pipeline.core import Core
 from service.pipeline.crew import crew, delivery_scan
 from service.pipeline.deliver import Deliver
 from service.pipeline.poll import STEP as POLL
+from service.pipeline.presence import Presence
 from service.pipeline.stage import Sources
+from service.pipeline.streams import Streams
 from service.resealing import Resealing
 from service.retention import Retention
 from service.security import keys as security_keys
@@ -40,6 +43,7 @@ from service.store import keys, meta, nodes, projects, submissions
 from service.store.backfill import backfill
 from service.store.database import Database, StoreUnavailable, Tx
 from service.store.migrate import migrate
+from service.web.following import Following
 from service.web.projects import add_project
 from service.web.routes import http_exception, starlette_routes
 from service.web.site import Site
@@ -137,12 +141,14 @@ async def running(
                 await database.write(submissions.ask_all, contracted.name, clock.now())
         delivery_http = accounts.http(stack, settings, guard, kind=accounts.fast_http())
         source_http = accounts.http(stack, settings, Guard(settings.source_networks))
-        destinations = {"webhook": Webhook(delivery_http, clock.now)}
+        destinations: dict[str, Destination] = {"webhook": Webhook(delivery_http, clock.now)}
         schedule = settings.schedule_ms or retry.SCHEDULE
         deliver = Deliver(core, destinations, schedule, lambda: rng.uniform(-1, 1))
         core.hand_over = deliver.hand_over
         scan = delivery_scan(core, deliver)
         deliver.wake_scan = scan.wake
+        streams = Streams(core, schedule, lambda: rng.uniform(-1, 1), scan.wake)
+        destinations[streams.kind] = streams
         max_upload_bytes = round(settings.max_upload_mb * 1_000_000)
         sources = Sources(source_http, max_upload_bytes, settings.source_deadline_seconds)
         workers = crew(core, vendors, sources, settings.reply_base)
@@ -168,6 +174,7 @@ async def running(
         events_ms = round(settings.event_retention_days * 24 * retry.HOUR)
         retention = Retention(core, events_ms, max(windows_ms, default=0))
         resealing = Resealing(core)
+        presence = Presence(core, streams)
         site = Site(
             core=core,
             accept=Accept(core, vendors),
@@ -177,6 +184,8 @@ async def running(
             guard=guard,
             cursors=Cursors(vault),
             waiting=Waiting(core.bells, clock),
+            following=Following(core),
+            streams=streams,
             lookups=Lookups(clock),
             called_back=settings.reply_base is not None,
             max_upload_bytes=max_upload_bytes,
@@ -186,6 +195,7 @@ async def running(
                 "heartbeat": heart,
                 "retention": retention,
                 "resealing": resealing,
+                "presence": presence,
                 **{f"{step} {vendor}": worker for (step, vendor), worker in workers.items()},
             },
         )
@@ -194,7 +204,15 @@ async def running(
             await trouble.take_up(core, contracted)
         # Before anything else the tasks that die unasked.
         urgent = [workers[POLL, contracted.name] for contracted in vendors if contracted.turns.keeps_alive]
-        everyone = [*urgent, scan, heart, retention, resealing, *(one for one in workers.values() if one not in urgent)]
+        everyone = [
+            *urgent,
+            scan,
+            heart,
+            retention,
+            resealing,
+            presence,
+            *(one for one in workers.values() if one not in urgent),
+        ]
         for worker in everyone:
             worker.start()
         try:
@@ -205,7 +223,8 @@ async def running(
             for contracted in vendors:
                 contracted.turns.cut(all_but_kept=True)
             # Together: what one finishes may be another's next work, which the store keeps.
-            await asyncio.gather(deliver.stop(GRACE_SECONDS), *(worker.stop(GRACE_SECONDS) for worker in others))
+            senders = (deliver.stop(GRACE_SECONDS), streams.stop(GRACE_SECONDS))
+            await asyncio.gather(*senders, *(worker.stop(GRACE_SECONDS) for worker in others))
             # Only now: a paid call may be waited for longer than a task lives unasked.
             for contracted in vendors:
                 contracted.turns.cut()

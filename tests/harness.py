@@ -150,7 +150,9 @@ class Client:
         auth = {"Authorization": f"Bearer {self.key if key is None else key}"} if key != "" else {}
         url = path if path.startswith("http") else self.url + path
         async with self.http.request(method, url, headers={**auth, **(headers or {})}, **kwargs) as answer:
-            raw = await answer.read()
+            # A stream has no end: of it the head is all that is looked at here.
+            endless = answer.headers.get("content-type", "").startswith("text/event-stream")
+            raw = b"" if endless else await answer.read()
             is_json = "json" in answer.headers.get("content-type", "")
             body = json.loads(raw) if is_json and raw else raw or None
         if self.described is not None and method != "HEAD" and url.startswith(self.url):

@@ -56,6 +56,11 @@ def log_topic(project: int, event_type: str | None) -> Topic:
     return ("log", project, event_type or "")
 
 
+def endpoint_topic(endpoint: int) -> Topic:
+    """An endpoint was changed, or something is queued for it that rings for no event."""
+    return ("endpoint", endpoint, "")
+
+
 class Bells:
     """Wakes who waits for something about a topic; what they wait for they look up in the store."""
 
@@ -78,8 +83,9 @@ class Bells:
         for topic in list(self._waiting):
             self.ring(topic)
 
-    def listen(self, topic: Topic) -> asyncio.Event:
-        event = asyncio.Event()
+    def listen(self, topic: Topic, event: asyncio.Event | None = None) -> asyncio.Event:
+        """`event`: one that listens already, to hear of several topics."""
+        event = event or asyncio.Event()
         self._waiting[topic].add(event)
         return event
 

@@ -16,10 +16,10 @@ import structlog
 
 from handlers.destinations.contract import Destinations, Message, NoSteps
 from schemas.delivery import Attempt, DeliveryState, Outcome, Owed
-from schemas.endpoint import Endpoint, EndpointState, Target
+from schemas.endpoint import STREAM, Endpoint, EndpointState, Target
 from service import log as log_module
-from service.pipeline import retry
-from service.pipeline.core import Announced, Core
+from service.pipeline import queued, retry
+from service.pipeline.core import Announced, Core, endpoint_topic
 from service.pipeline.messages import Messages
 from service.pipeline.record import Recorder, Tried
 from service.pipeline.target import target_of
@@ -115,6 +115,7 @@ class Deliver:
 
     def endpoint_changed(self, endpoint: int) -> None:
         """Its row was patched, disabled or deleted: what the lane knows is stale."""
+        self._core.bells.ring(endpoint_topic(endpoint))
         lane = self._lanes.get(endpoint)
         if lane is not None:
             lane.endpoint = lane.target = None
@@ -206,6 +207,8 @@ class Deliver:
                 if endpoint is None or endpoint.state is not EndpointState.ENABLED:
                     if not await self._core.db.write(_put_away, lane.row, self._core.clock.now()):
                         continue
+                elif endpoint.kind == STREAM:
+                    await queued.put_back(self._core, lane.row, lane.waiting)
                 else:
                     target = await target_of(self._core, endpoint)
                 if changes == lane.changes:

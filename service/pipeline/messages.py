@@ -26,7 +26,7 @@ class Messages:
 
     def add(self, event: Event) -> None:
         """Fresh from a commit."""
-        self._keep((event.row, Format.STANDARD), _standard(event))
+        self._keep((event.row, Format.STANDARD), standard(event))
 
     def kept(self, event: int, target: Target) -> Message | None:
         """Without a look into the store."""
@@ -36,13 +36,13 @@ class Messages:
         kept = self.kept(event, target)
         if kept is not None:
             return kept
-        standard = self._kept.get((event, Format.STANDARD))
-        if standard is None:
-            standard = _standard(await self._db.read(events.by_row, event))
-            self._keep((event, Format.STANDARD), standard)
+        message = self._kept.get((event, Format.STANDARD))
+        if message is None:
+            message = standard(await self._db.read(events.by_row, event))
+            self._keep((event, Format.STANDARD), message)
         if target.format is Format.STANDARD:
-            return standard
-        message = written(standard, target)
+            return message
+        message = written(message, target)
         self._keep((event, target.format), message)
         return message
 
@@ -56,11 +56,12 @@ class Messages:
             self._bytes -= len(oldest.body)
 
 
-def written(standard: Message, target: Target) -> Message:
-    """A message in the form that its endpoint asks for."""
-    body, content_type = formats.body(target.format, standard.body, target.source)
-    return replace(standard, body=body, content_type=content_type)
+def written(message: Message, target: Target) -> Message:
+    """A message as it is in the log, in the form that its endpoint asks for."""
+    body, content_type = formats.body(target.format, message.body, target.source)
+    return replace(message, body=body, content_type=content_type)
 
 
-def _standard(event: Event) -> Message:
+def standard(event: Event) -> Message:
+    """As it is in the log."""
     return Message(event.id, event.type, event.payload.encode(), event.created_at)

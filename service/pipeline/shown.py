@@ -107,7 +107,7 @@ def endpoint(registered: Endpoint) -> answers.Endpoint:
     return {
         "id": registered.id,
         "object": "endpoint",
-        "url": terms.url,
+        "url": terms.url or None,
         "kind": registered.kind,
         "events": list(terms.events),
         "channels": list(terms.channels),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from schemas import filters, ids
 from schemas.delivery import Attempt, Delivery, DeliveryState, Outcome, Owed, PastAttempt
-from schemas.endpoint import Endpoint, EndpointState, wants
+from schemas.endpoint import STREAM, Endpoint, EndpointState, wants
 from schemas.event import Event
 from service.store import endpoints, sql
 from service.store.database import Reader, Row, Tx, Values
@@ -76,20 +76,21 @@ async def fan_out(
     if not subscribers:
         return []
     await tx.run_many(_SQL["add"], [_new(event, endpoint, node) for endpoint in subscribers])
-    rows = await tx.all(_SQL["added"], {"event": event.row})
+    rows = await tx.all(_SQL["added"], {"event": event.row, "node": node})
     return [Owed(row["id"], row["endpoint_id"], event.row, 0) for row in rows]
 
 
 def _new(event: Event, endpoint: Endpoint, node: int) -> Values:
-    """For an endpoint that takes nothing now the delivery is held."""
+    """For an endpoint that takes nothing now the delivery is held; one that is come for waits in its queue."""
     held = endpoint.state is not EndpointState.ENABLED
+    ours = not held and endpoint.kind != STREAM
     return {
         "public_id": ids.new_id("dlv", event.created_at),
         "project": event.project,
         "event": event.row,
         "endpoint": endpoint.row,
         "state": DeliveryState.HELD if held else DeliveryState.PENDING,
-        "node": None if held else node,
+        "node": node if ours else None,
         "now": event.created_at,
         "held_at": event.created_at if held else None,
     }
@@ -98,6 +99,24 @@ def _new(event: Event, endpoint: Endpoint, node: int) -> Values:
 async def claim(tx: Tx, node: int, now: int, limit: int) -> list[Owed]:
     rows = await tx.all(_SQL["claim"], {"node": node, "now": now, "limit": limit})
     return [Owed(row["id"], row["endpoint_id"], row["event_id"], row["attempts"]) for row in rows]
+
+
+async def claim_queued(tx: Tx, endpoint: int, node: int, limit: int) -> list[tuple[Owed, str]]:
+    """Take what is queued for an endpoint, the oldest first; each with its public id."""
+    rows = await tx.all(_SQL["claim_queued"], {"endpoint": endpoint, "node": node, "limit": limit})
+    rows = sorted(rows, key=lambda row: int(row["event_id"]))
+    return [(Owed(row["id"], row["endpoint_id"], row["event_id"], row["attempts"]), row["public_id"]) for row in rows]
+
+
+async def requeue(tx: Tx, rows: Sequence[int], node: int) -> None:
+    """Put what this node holds back into its endpoints' queues. `rows` in ascending order."""
+    for row in rows:
+        await tx.run(_SQL["requeue"], {"delivery": row, "node": node})
+
+
+async def unsettled(reader: Reader, endpoint: int) -> bool:
+    """Whether anything of an endpoint's queue is under way, or waits for its next attempt."""
+    return await reader.one(_SQL["unsettled"], {"endpoint": endpoint}) is not None
 
 
 async def next_due(reader: Reader) -> int | None:

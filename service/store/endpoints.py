@@ -191,6 +191,22 @@ async def delete(tx: Tx, endpoint: int, now: int) -> bool:
     return await tx.run(_SQL["delete"], {"endpoint": endpoint, "now": now}) == 1
 
 
+async def seen(tx: Tx, rows: Sequence[int], now: int) -> int:
+    """The connections of these endpoints of kind stream are open; how many of them there still are."""
+    return sum([await tx.run(_SQL["seen"], {"endpoint": row, "now": now}) for row in rows])
+
+
+async def unseen(reader: Reader, before: int, limit: int) -> list[tuple[int, int]]:
+    """Endpoints of kind stream, with their projects, of which nothing was seen since before `before`."""
+    rows = await reader.all(_SQL["unseen"], {"before": before, "limit": limit})
+    return [(row["id"], row["project_id"]) for row in rows]
+
+
+async def delete_unseen(tx: Tx, endpoint: int, before: int, now: int) -> bool:
+    """False where it was seen meanwhile."""
+    return await tx.run(_SQL["delete_unseen"], {"endpoint": endpoint, "before": before, "now": now}) == 1
+
+
 async def forget(tx: Tx, before: int, limit: int) -> int:
     """Delete the rows of endpoints that were deleted at `before` or earlier and that no delivery names; how many."""
     return await tx.run(_SQL["forget"], {"before": before, "limit": limit})

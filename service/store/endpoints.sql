@@ -67,6 +67,18 @@ WHERE id = :endpoint AND state <> 'enabled' AND deleted_at IS NULL;
 UPDATE endpoints SET deleted_at = :now, updated_at = :now
 WHERE id = :endpoint AND deleted_at IS NULL;
 
+-- name: seen
+UPDATE endpoints SET seen_at = :now WHERE id = :endpoint AND deleted_at IS NULL;
+
+-- Whose connection has been away for too long; one that never came counts from its making.
+-- name: unseen
+SELECT id, project_id FROM endpoints
+WHERE kind = 'stream' AND deleted_at IS NULL AND COALESCE(seen_at, created_at) < :before ORDER BY id LIMIT :limit;
+
+-- name: delete_unseen
+UPDATE endpoints SET deleted_at = :now, updated_at = :now
+WHERE id = :endpoint AND kind = 'stream' AND deleted_at IS NULL AND COALESCE(seen_at, created_at) < :before;
+
 -- name: forget
 DELETE FROM endpoints
 WHERE id IN (

@@ -10,7 +10,7 @@ from handlers import standardwebhooks
 from handlers.destinations.contract import Message, NoSteps
 from schemas import answers, ids
 from schemas.delivery import Outcome
-from schemas.endpoint import Endpoint, EndpointPatch, EndpointRequest, Scheme, Terms
+from schemas.endpoint import STREAM, Endpoint, EndpointPatch, EndpointRequest, Scheme, Terms
 from schemas.event import envelope, rfc3339
 from schemas.event_types import TEST_TYPE
 from schemas.problem import FieldError, invalid, not_found
@@ -31,7 +31,8 @@ MOST_PER_PROJECT = 1_000
 async def create(request: Request, who: Principal) -> Response:
     site = site_of(request)
     wanted = await read_model(request, EndpointRequest)
-    must_be_public(site.guard, wanted.url, "url")
+    if wanted.url is not None:
+        must_be_public(site.guard, wanted.url, "url")
     now = site.clock.now()
     public_id = ids.new_id("ep", now)
     secret = standardwebhooks.new_secret()
@@ -47,7 +48,7 @@ async def _add(
     tx: Tx, core: Core, project: int, public_id: str, kind: str, terms: Terms, sealed_secret: str
 ) -> Endpoint:
     await projects.lock(tx, project)
-    await refuse_too_many(tx, project, "url")
+    await refuse_too_many(tx, project, "url" if terms.url else "kind")
     await _key_for(tx, core, project, terms)
     return await endpoints.add(tx, project, public_id, kind, terms, sealed_secret, core.clock.now(), None)
 
@@ -93,6 +94,8 @@ async def change(request: Request, who: Principal) -> Response:
     if patch.url is not None:
         must_be_public(site.guard, patch.url, "url")
     endpoint = await find(request, who)
+    if patch.url is not None and endpoint.kind == STREAM:
+        raise invalid([FieldError("url", "an endpoint of kind stream has none")])
     await site.core.db.write(_change, site, endpoint, patch)
     site.deliver.endpoint_changed(endpoint.row)
     return Answer(shown.endpoint(await find(request, who)))

@@ -14,6 +14,7 @@ from schemas.endpoint import EndpointPatch, EndpointRequest, Rotation
 from schemas.hook import HookRequest
 from schemas.job import JobRequest
 from schemas.problem import Problem
+from schemas.stream import StreamAnswer
 from service.security.keys import Role
 from service.store.database import StoreUnavailable
 from service.web import (
@@ -32,6 +33,7 @@ from service.web import (
     operations,
     projects,
     signing,
+    streams,
     styles,
     vendors,
 )
@@ -54,6 +56,8 @@ _FILE = ("multipart/form-data", "image/*")
 _JOBS = ("state", "operation", "vendor", METADATA_KEY, *_LIST)
 _LEDGER = ("endpoint", "event", "state", *_LIST)
 _LOG = ("after", "type", "wait", "limit")
+_SSE = ("after", "type")
+_RESUMED = (streams.LAST_EVENT_ID,)
 
 ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(POST, "/v1/jobs", jobs.create, Role.WRITE, "Submit a job", JobRequest, 202, (), _JOB, _FORM, (200,)),
@@ -80,6 +84,8 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(POST, "/v1/vendors/{vendor}/probe", vendors.probe, Role.ADMIN, "Look now whether a paused account is good",
           status=202),
     Route(GET, "/v1/events", events.index, Role.READ, "The log of events, oldest first", query=_LOG),
+    Route(GET, "/v1/events/stream", streams.events, Role.READ, "The log as it is written, as Server-Sent Events",
+          query=_SSE, headers=_RESUMED),
     Route(GET, "/v1/events/{id}", events.show, Role.READ, "Look at an event, with its deliveries"),
     Route(GET, "/v1/event-types", event_types.index, Role.READ, "Every type of event, with its schema and a sample"),
     Route(POST, "/v1/endpoints", endpoints.create, Role.WRITE, "Register an endpoint", EndpointRequest, 201),
@@ -102,6 +108,10 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(POST, "/v1/webhook-secret/rotate", signing.rotate_webhook_secret, Role.WRITE,
           "A new secret for the webhooks of jobs from now on"),
     Route(GET, "/v1/signing-key", signing.signing_key, Role.READ, "The public key of v1a signatures"),
+    Route(GET, "/v1/endpoints/{id}/stream", streams.deliveries, Role.WRITE,
+          "Come for the deliveries of an endpoint of kind stream, as Server-Sent Events"),
+    Route(POST, "/v1/endpoints/{id}/answers", streams.answer, Role.WRITE,
+          "What the receiver behind a stream said to a delivery", StreamAnswer),
     Route(GET, "/v1/deliveries", events.deliveries_index, Role.READ, "List deliveries, newest first", query=_LEDGER),
     Route(GET, "/v1/deliveries/{id}", events.delivery_show, Role.READ, "Look at a delivery, with its attempts"),
     Route(GET, "/v1/me", me.show, Role.READ, "Whose key this is"),

@@ -64,6 +64,8 @@ async def test_another_projects_ids_do_not_exist(tmp_path: Path, photos: Path) -
             ("GET", f"/v1/endpoints/{own['endpoint']}/secret", "endpoint"),
             ("POST", f"/v1/endpoints/{own['endpoint']}/test", "endpoint"),
             ("PATCH", f"/v1/endpoints/{own['endpoint']}", "endpoint"),
+            ("GET", f"/v1/endpoints/{own['endpoint']}/stream", "endpoint"),
+            ("POST", f"/v1/endpoints/{own['endpoint']}/answers", "endpoint"),
             ("DELETE", f"/v1/endpoints/{own['endpoint']}", "endpoint"),
             ("GET", f"/v1/hooks/{own['hook']}", "hook"),
             ("GET", f"/v1/events/{own['event']}", "event"),
@@ -73,6 +75,8 @@ async def test_another_projects_ids_do_not_exist(tmp_path: Path, photos: Path) -
         got = len(shop.got)
         for method, path, noun in doors:
             body: dict[str, Any] = {"json": {"description": "mine now"}} if method == "PATCH" else {}
+            if path.endswith("/answers"):
+                body = {"json": {"delivery": own["delivery"], "status": 200}}
             refused = await stranger.client.call(method, path, **body)
             prefix = own[noun].split("_")[0]
             missing = await stranger.client.call(method, path.replace(own[noun], f"{prefix}_{'0' * 26}"), **body)

@@ -27,6 +27,7 @@ ROWS: dict[str, Callable[[Place], Figure | list[Figure]]] = {
     "intake": partial(figures.intake, multipart=False),
     "intake-multipart": partial(figures.intake, multipart=True),
     "pending": figures.pending,
+    "streams": figures.streams,
 }
 DATABASES = ("sqlite", "postgres")
 

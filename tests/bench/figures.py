@@ -3,12 +3,14 @@
 import io
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,9 @@ from tests.bench.child import ROOT, Child
 from tests.harness import API_KEY
 
 AT_ONCE = 32
+KIB = 1024
 MIB = 1024 * 1024
+WARM_STREAMS = 20
 FSYNCS = 200
 
 
@@ -33,9 +37,10 @@ class Size:
     jobs: int = 1_280
     trickled: int = 1_000
     pending: int = 100_000
+    streams: int = 1_000
 
 
-QUICK = Size(rounds=1, deliveries=64, jobs=32, trickled=20, pending=200)
+QUICK = Size(rounds=1, deliveries=64, jobs=32, trickled=20, pending=200, streams=20)
 
 
 @dataclass(frozen=True)
@@ -215,6 +220,36 @@ def pending(place: Place) -> list[Figure]:
         Figure(f"RSS, added by {many}", "MiB", added / MIB, bar=64, goal=16, more=False),
         Figure(f"start → ready with {many}", "s", _median(starts), bar=2, goal=0.5, more=False, parts=empty),
     ]
+
+
+def streams(place: Place) -> Figure:
+    """What an idle client of the log's stream costs: its socket, its request and its place among the followers."""
+    count = place.size.streams
+    with ExitStack() as stack, place.subject() as subject:
+        # The first ones also load what all of them need.
+        for _ in range(WARM_STREAMS):
+            stack.enter_context(_stream(subject.hello["url"]))
+        before = subject.ask("memory")["rss"]
+        for _ in range(count):
+            stack.enter_context(_stream(subject.hello["url"]))
+        added = subject.ask("memory")["rss"] - before
+        place.step("idle streams")
+    return Figure(f"RSS, added by each of {count:,} idle streams", "KiB", added / count / KIB, bar=64, more=False)
+
+
+def _stream(url: str) -> socket.socket:
+    """A client that has heard the beginning of the stream."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    sock = socket.create_connection((host, int(port)))
+    request = f"GET /v1/events/stream HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {API_KEY}\r\n\r\n"
+    sock.sendall(request.encode())
+    heard = b""
+    while b"retry:" not in heard:
+        piece = sock.recv(4096)
+        if not piece:
+            raise RuntimeError(f"no stream: {heard[:200]!r}")
+        heard += piece
+    return sock
 
 
 def _serve(place: Place) -> tuple[int, float]:

@@ -23,6 +23,7 @@ ALTER TABLE endpoints ADD COLUMN broken_at BIGINT;
 
 -- Of kind stream: when its connection was last seen.
 ALTER TABLE endpoints ADD COLUMN seen_at BIGINT;
+CREATE INDEX endpoints_streaming ON endpoints (COALESCE(seen_at, created_at)) WHERE kind = 'stream' AND deleted_at IS NULL;
 
 -- Made as a REST hook: a digest of what it subscribes to, so that the same subscription is found again.
 ALTER TABLE endpoints ADD COLUMN hook TEXT;
@@ -38,7 +39,8 @@ ALTER TABLE deliveries ADD COLUMN round_from BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE deliveries ADD COLUMN delivered_at BIGINT;
 ALTER TABLE deliveries ADD COLUMN replay BIGINT;
 
--- Of an endpoint that is sent one at a time all but the first wait here: nobody's, and not due.
+-- Of an endpoint that is sent one at a time all but the first wait here, of one of kind stream all that its client has
+-- not come for: nobody's, and not due.
 CREATE INDEX deliveries_queued ON deliveries (endpoint_id, event_id)
     WHERE state = 'pending' AND due_at IS NULL AND node IS NULL;
 

@@ -243,6 +243,7 @@ CREATE UNIQUE INDEX endpoints_by_hook ON endpoints (project_id, hook) WHERE hook
 CREATE INDEX endpoints_by_project ON endpoints (project_id, id) WHERE job_id IS NULL AND deleted_at IS NULL;
 CREATE INDEX endpoints_by_job ON endpoints (job_id) WHERE job_id IS NOT NULL;
 CREATE INDEX endpoints_by_old_secret ON endpoints (old_secret_until) WHERE old_secret_until IS NOT NULL;
+CREATE INDEX endpoints_streaming ON endpoints (COALESCE(seen_at, created_at)) WHERE kind = 'stream' AND deleted_at IS NULL;
 CREATE INDEX endpoints_deleted ON endpoints (deleted_at) WHERE deleted_at IS NOT NULL;
 
 -- due_at is set only while a delivery waits here; one that is in a node's hands has its node.
@@ -268,7 +269,8 @@ CREATE TABLE deliveries (
     -- The replay that owes it, NULL where it is live.
     replay BIGINT
 );
--- Of an endpoint that is sent one at a time all but the first wait here: nobody's, and not due.
+-- Of an endpoint that is sent one at a time all but the first wait here, of one of kind stream all that its client has
+-- not come for: nobody's, and not due.
 CREATE INDEX deliveries_queued ON deliveries (endpoint_id, event_id)
     WHERE state = 'pending' AND due_at IS NULL AND node IS NULL;
 CREATE INDEX deliveries_by_project ON deliveries (project_id, id);

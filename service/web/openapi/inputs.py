@@ -43,6 +43,10 @@ _QUERY: Mapping[str, Mapping[str, Any]] = {
         "schema": {**_TEXT, "pattern": "^[0-9]{1,19}$", "examples": ["18213963761051864"]},
     },
     "/v1/events after": _SEQUENCE,
+    "/v1/events/stream after": {
+        "description": "A sequence number: what came after it. Without: what comes from now on.",
+        "schema": {"type": "integer", "format": "int64", "minimum": 0, "maximum": int(Begin.NEWEST)},
+    },
     "wait": {
         "description": "Seconds to wait for something new.",
         "schema": {"type": "integer", "minimum": 0, "maximum": LONGEST_SECONDS, "default": 0},
@@ -81,6 +85,10 @@ _QUERY: Mapping[str, Mapping[str, Any]] = {
     "sig": {"description": "Of a signed link.", "schema": _TEXT},
 }
 _HEADERS: Mapping[str, Mapping[str, Any]] = {
+    "Last-Event-ID": {
+        "description": "The id of the last message that was heard: what came after it. It wins over `after`.",
+        "schema": {**_TEXT, "pattern": "^[0-9]{1,19}$"},
+    },
     "Idempotency-Key": {
         "description": "The same key and request within 24 hours is the same job.",
         "schema": {**_TEXT, "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},

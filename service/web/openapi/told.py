@@ -62,6 +62,8 @@ _CONTENT = Told(
     instead={304: None},
     security=({}, {"key": []}),
 )
+_STREAM = Media(("text/event-stream",))
+_LATER = {429: ("Retry-After",)}
 _MADE = {201: ("Location",)}
 _ANY_BODY = {"required": False, "content": {"*/*": {"schema": {}}}, "description": "Whatever the vendor says."}
 _CALLED = Told(None, problems=(404, 413, 429, 500, 503))
@@ -96,7 +98,8 @@ TOLD: Mapping[str, Told] = {
     "GET /v1/vendors/{vendor}/{feature}/style-groups": Told(ListOf(offers.StyleGroup), problems=(409,)),
     "GET /v1/vendors/{vendor}/{feature}/styles": Told(ListOf(offers.Style), problems=(409,)),
     "POST /v1/vendors/{vendor}/probe": Told(offers.Vendor, problems=(409,)),
-    "GET /v1/events": Told(ListOf(answers.Event), problems=(410, 429), headers={429: ("Retry-After",)}),
+    "GET /v1/events": Told(ListOf(answers.Event), problems=(410, 429), headers=_LATER),
+    "GET /v1/events/stream": Told(_STREAM, problems=(410, 429), headers=_LATER),
     "GET /v1/events/{id}": Told(answers.EventWithLedger),
     "GET /v1/event-types": Told(ListOf(answers.EventKind)),
     "POST /v1/endpoints": Told(answers.NewEndpoint, headers=_MADE),
@@ -115,6 +118,8 @@ TOLD: Mapping[str, Told] = {
     ),
     "GET /v1/hooks/{id}": Told(answers.Hook),
     "DELETE /v1/hooks/{id}": Told(None, never=(404,)),
+    "GET /v1/endpoints/{id}/stream": Told(_STREAM, problems=(409, 429), headers=_LATER),
+    "POST /v1/endpoints/{id}/answers": Told(answers.StreamAnswered, problems=(409,)),
     "GET /v1/webhook-secret": Told(answers.SigningSecret),
     "POST /v1/webhook-secret/rotate": Told(answers.SigningSecret),
     "GET /v1/signing-key": Told(answers.SigningKey),
