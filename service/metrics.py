@@ -140,6 +140,7 @@ class Metrics(Collector):
         self.deliveries_held = Level("deliveries_held", "Deliveries kept for paused and disabled endpoints.")
         self.deliveries_held_oldest = Level("deliveries_held_oldest_seconds", "How long the first has been kept.")
         self.requests_waiting = Level("requests_waiting", "Requests to us that wait for a job's end or for an event.")
+        self.streams = Level("streams", "Open streams, of events and of deliveries to endpoints.", "kind")
         self.build = Level("build_info", "Always 1.", "version", "python")
         self.node = Level("node", "This process's number; each start takes a new one.")
         self.build.set(1, version("wirephoto"), platform.python_version())

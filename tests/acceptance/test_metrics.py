@@ -17,6 +17,7 @@ from service.metrics import PREFIX, Metrics
 from tests.acceptance.delivery_rig import rig
 from tests.acceptance.helpers import CUTOUT, ENLARGE
 from tests.acceptance.made import queue
+from tests.acceptance.sse import stream
 from tests.faulty_store import away, troubled_store
 from tests.harness import PATIENCE, Stand, receiver, stand
 
@@ -232,6 +233,16 @@ async def test_who_waits_for_an_answer_is_counted(tmp_path: Path) -> None:
         await queue(it)
         assert (await waiting)[0] == 200
         assert (await scraped(it))["wirephoto_requests_waiting"][()] == 0
+
+
+async def test_open_streams_are_counted(tmp_path: Path) -> None:
+    async with stand(tmp_path) as it:
+        assert (await scraped(it))["wirephoto_streams"] == {("events",): 0, ("deliveries",): 0}
+        _, endpoint = await it.client.call("POST", "/v1/endpoints", json={"kind": "stream"})
+        log, owed = "/v1/events/stream", f"/v1/endpoints/{endpoint['id']}/stream"
+        async with stream(it.client, log), stream(it.client, log), stream(it.client, owed):
+            found = await when(it, "wirephoto_streams", 3)
+            assert found["wirephoto_streams"] == {("events",): 2, ("deliveries",): 1}
 
 
 async def test_the_time_from_a_vendors_last_word_to_the_event_is_told(tmp_path: Path, photo: Path) -> None:
