@@ -19,7 +19,6 @@ from schemas.delivery import DeliveryState, Outcome
 from schemas.endpoint import EndpointState, Format, Scheme
 from schemas.event import EventType
 from schemas.forms import (
-    ApiKey,
     AssetId,
     AttemptId,
     Count,
@@ -28,8 +27,6 @@ from schemas.forms import (
     EndpointId,
     EventId,
     JobId,
-    KeyId,
-    ProjectId,
     PublicKey,
     Secret,
     Sha256,
@@ -368,51 +365,7 @@ class EventKind(TypedDict):
     formats: Annotated[EventForms, Field(description="The same event as endpoints of another format receive it.")]
 
 
-# --- tenants and health ---------------------------------------------------------------------------------------
-
-
-class Project(TypedDict):
-    id: ProjectId
-    object: Literal["project"]
-    name: str
-    created_at: Time
-
-
-class NewProject(Project):
-    api_key: ApiKey
-
-
-class Key(TypedDict):
-    id: KeyId
-    object: Literal["key"]
-    role: Annotated[str, string(enum=["admin", "write", "read"])]
-    name: str
-    created_at: Time
-
-
-class NewKey(Key):
-    api_key: ApiKey
-
-
-class OwnProject(TypedDict):
-    id: ProjectId
-    name: str
-
-
-class OwnKey(TypedDict):
-    id: KeyId
-    name: str
-    role: Annotated[str, string(enum=["admin", "write", "read"])]
-
-
-class Me(TypedDict):
-    """Who is asking, and whom."""
-
-    object: Literal["me"]
-    project: OwnProject
-    key: OwnKey
-    base_url: Annotated[Url, Field(description="What links in answers and events begin with.")]
-    version: str
+# --- health ---------------------------------------------------------------------------------------------------
 
 
 class Health(TypedDict):

@@ -6,7 +6,7 @@ from schemas.job import Charged, ErrorClass, Failure, Job
 from schemas.trouble import Trouble
 from service.pipeline import shown
 from service.pipeline.core import Announced, Core
-from service.store import deliveries, endpoints, events, jobs, projects, submissions
+from service.store import callbacks, deliveries, endpoints, events, jobs, projects, submissions
 from service.store.database import Tx
 from service.store.submissions import Submission
 
@@ -21,8 +21,10 @@ async def job_event(tx: Tx, core: Core, job: Job, event_type: EventType, now: in
     """Write the event about `job` as it is now, and owe it to all who subscribed."""
     data = await shown.job(tx, job, core.links)
     channels = tuple(job.request.channels)
+    completed_at = None if job.finished_at is None else await callbacks.completed_at(tx, job.row)
     event = await events.add(tx, job.project, event_type, data, now, job=job.row)
-    return Announced(event, await deliveries.fan_out(tx, event, core.node, channels=channels), job)
+    owed = await deliveries.fan_out(tx, event, core.node, channels=channels)
+    return Announced(event, owed, job, completed_at)
 
 
 async def vendor_event(

@@ -32,11 +32,15 @@ PAUSE_WITHOUT_STORE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """An event that a unit wrote, and the deliveries of it that this node has to send."""
+    """An event that a unit wrote, and the deliveries of it that this node has to send.
+
+    `completed_at`: when the vendor's last word on the job came, at a job's end.
+    """
 
     event: Event
     owed: Sequence[Owed]
     job: Job | None = None  # as it is now, where the event is about one
+    completed_at: int | None = None
 
 
 Topic = tuple[str, int, str]
@@ -191,3 +195,5 @@ class Core:
             error_class = "" if job.failure is None else job.failure.error_class
             self.metrics.concluded.bump(job.vendor, job.state, error_class)
             self.metrics.job_time.note((job.finished_at - job.created_at) / 1000, job.vendor, job.state)
+            if announced.completed_at is not None:
+                self.metrics.told_in.note(max(event.created_at - announced.completed_at, 0) / 1000, job.vendor)

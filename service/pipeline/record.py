@@ -85,6 +85,8 @@ class Recorder:
         tried = [entry for entry, _ in some]
         for announced in await self._core.insist(write_down, self._core, tried, self._core.clock.now()):
             self._core.tell(announced)
+        for entry in tried:
+            self._core.metrics.answers.bump(entry.attempt.outcome, entry.attempt.answer)
         for _, done in some:
             # Nobody waits any more for what was under way when the service was stopped.
             if not done.done():

@@ -28,12 +28,18 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What is owed now. `next_due`: when the first of the waiting is due; `oldest_in_hand`: when that one was made."""
+    """What is owed now. `next_due`: when the first of the waiting is due; `oldest_in_hand`: when that one was made.
+
+    `queued` stand behind others of the same endpoint; `held_since`: since when the first of the `held` is.
+    """
 
     waiting: int
     next_due: int | None
     in_hand: int
     oldest_in_hand: int | None
+    queued: int
+    held: int
+    held_since: int | None
 
 
 def _delivery(row: Row) -> Delivery:
@@ -251,9 +257,20 @@ async def of_event(reader: Reader, event: int) -> Sequence[Delivery]:
 async def backlog(reader: Reader) -> Backlog:
     """All projects' together: for the operator."""
     waiting = await reader.one(_SQL["backlog_waiting"], {})
-    held = await reader.one(_SQL["backlog_in_hand"], {})
+    in_hand = await reader.one(_SQL["backlog_in_hand"], {})
+    queued = await reader.one(_SQL["backlog_queued"], {})
+    held = await reader.one(_SQL["backlog_held"], {})
     assert waiting is not None
+    assert in_hand is not None
+    assert queued is not None
     assert held is not None
-    oldest = None if held["oldest"] is None else await reader.one(_SQL["made_at"], {"delivery": held["oldest"]})
-    made_at = None if oldest is None else int(oldest["created_at"])
-    return Backlog(int(waiting["count"]), waiting["next_due"], int(held["count"]), made_at)
+    oldest = None if in_hand["oldest"] is None else await reader.one(_SQL["made_at"], {"delivery": in_hand["oldest"]})
+    return Backlog(
+        waiting=waiting["count"],
+        next_due=waiting["next_due"],
+        in_hand=in_hand["count"],
+        oldest_in_hand=None if oldest is None else oldest["created_at"],
+        queued=queued["count"],
+        held=held["count"],
+        held_since=held["since"],
+    )

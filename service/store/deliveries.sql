@@ -155,5 +155,11 @@ SELECT COUNT(*) AS count, MIN(due_at) AS next_due FROM deliveries WHERE due_at I
 -- name: backlog_in_hand
 SELECT COUNT(*) AS count, MIN(id) AS oldest FROM deliveries WHERE node IS NOT NULL;
 
+-- name: backlog_queued
+SELECT COUNT(*) AS count FROM deliveries WHERE state = 'pending' AND due_at IS NULL AND node IS NULL;
+
+-- name: backlog_held
+SELECT COUNT(*) AS count, MIN(COALESCE(held_at, created_at)) AS since FROM deliveries WHERE state = 'held';
+
 -- name: made_at
 SELECT created_at FROM deliveries WHERE id = :delivery;

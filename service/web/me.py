@@ -5,7 +5,7 @@ from importlib.metadata import version
 from starlette.requests import Request
 from starlette.responses import Response
 
-from schemas import answers
+from schemas import tenants
 from service.store import keys, projects
 from service.store.database import Reader
 from service.store.keys import Key, Principal
@@ -16,7 +16,7 @@ from service.web.site import Answer, site_of
 async def show(request: Request, who: Principal) -> Response:
     core = site_of(request).core
     project, key = await core.db.read(_who, who)
-    told: answers.Me = {
+    told: tenants.Me = {
         "object": "me",
         "project": {"id": project.id, "name": project.name},
         "key": {"id": key.id, "name": key.name, "role": key.role},

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from schemas import answers, offers
+from schemas import answers, offers, tenants
 from schemas.event import EventType
 
 
@@ -125,11 +125,11 @@ TOLD: Mapping[str, Told] = {
     "GET /v1/signing-key": Told(answers.SigningKey),
     "GET /v1/deliveries": Told(ListOf(answers.Delivery)),
     "GET /v1/deliveries/{id}": Told(answers.DeliveryWithAttempts),
-    "GET /v1/me": Told(answers.Me),
-    "POST /v1/projects": Told(answers.NewProject),
-    "GET /v1/projects": Told(ListOf(answers.Project)),
-    "POST /v1/keys": Told(answers.NewKey, body_required=False),
-    "GET /v1/keys": Told(ListOf(answers.Key)),
+    "GET /v1/me": Told(tenants.Me),
+    "POST /v1/projects": Told(tenants.NewProject),
+    "GET /v1/projects": Told(ListOf(tenants.Project)),
+    "POST /v1/keys": Told(tenants.NewKey, body_required=False),
+    "GET /v1/keys": Told(ListOf(tenants.Key)),
     "DELETE /v1/keys/{id}": Told(None),
     "POST /callbacks/{vendor}/{token}": replace(_CALLED, body=_ANY_BODY),
     "GET /callbacks/{vendor}/{token}": _CALLED,
