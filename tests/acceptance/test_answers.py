@@ -29,8 +29,15 @@ from tests.vendors.perfectcorp_by_hand import AT_ONCE
 
 pytestmark = pytest.mark.anyio
 
-# In an installation that has a token, and in one where days have passed (test_retention.py).
-ELSEWHERE = {("GET", "/metrics", 401), ("GET", "/v1/events", 410)}
+# In an installation that has a token, in one where days have passed (test_retention.py), and what never ends by itself:
+# streams have tests of their own (test_event_stream.py, test_stream_endpoint.py).
+ELSEWHERE = {
+    ("GET", "/metrics", 401),
+    ("GET", "/v1/events", 410),
+    *(("GET", "/v1/events/stream", status) for status in (200, 410, 429)),
+    *(("GET", "/v1/endpoints/{id}/stream", status) for status in (200, 409, 429)),
+    *(("POST", "/v1/endpoints/{id}/answers", status) for status in (200, 409)),
+}
 NOTHING = {
     "/v1/vendors/{vendor}": "/v1/vendors/nothing",
     "{vendor}": "vanceai",
