@@ -186,6 +186,13 @@ class EndpointRate(TypedDict):
     seconds: float
 
 
+class EndpointHealth(TypedDict):
+    """What is remembered of its receiver, both null where it takes what it is sent."""
+
+    failing_since: Annotated[Time | None, Field(description="Every attempt since then has failed.")]
+    broken_since: Annotated[Time | None, Field(description="It is probed with one delivery at a time.")]
+
+
 class Endpoint(TypedDict):
     """A subscriber's registration, without its secrets."""
 
@@ -207,6 +214,7 @@ class Endpoint(TypedDict):
     retry_schedule: NotRequired[Annotated[list[int] | None, Field(description="Seconds; null: the service's own.")]]
     state: EndpointState
     disabled_reason: str | None
+    health: NotRequired[EndpointHealth]
     created_at: Time
     updated_at: Time
 

@@ -219,7 +219,10 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An endpoint as the store holds it; its secrets are encrypted."""
+    """An endpoint as the store holds it; its secrets are encrypted.
+
+    `failing_since`: every attempt since then has failed. `broken_at`: since then its receiver is only probed.
+    """
 
     row: int
     id: str
@@ -232,6 +235,8 @@ class Endpoint:
     disabled_reason: str | None
     created_at: int
     updated_at: int
+    failing_since: int | None = None
+    broken_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ class Heart:
                     self.lost.set()
                     return
                 await core.db.write(nodes.take_over, core.node, now, silent_since=now - DEAD_AFTER_MS)
+                core.nodes = max(1, await core.db.read(nodes.living))
             except StoreUnavailable as error:
                 log.warning("node.no_heartbeat", error=str(error))
             except Exception:

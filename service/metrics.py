@@ -129,6 +129,7 @@ class Metrics(Collector):
         self.deliveries_overdue = Level("deliveries_overdue_seconds", "How late the longest waiting one is.")
         self.deliveries_in_hand = Level("deliveries_in_hand", "Deliveries that a node holds, queued or under way.")
         self.deliveries_oldest = Level("deliveries_in_hand_oldest_seconds", "The age of the oldest of them.")
+        self.endpoints = Level("endpoints", "Endpoints as they stand; broken: probed one at a time.", "state")
         self.build = Level("build_info", "Always 1.", "version", "python")
         self.node = Level("node", "This process's number; each start takes a new one.")
         self.build.set(1, version("wirephoto"), platform.python_version())
@@ -152,6 +153,7 @@ class Metrics(Collector):
             self.deliveries_overdue,
             self.deliveries_in_hand,
             self.deliveries_oldest,
+            self.endpoints,
         )
 
     def collect(self) -> Iterable[Metric]:

@@ -128,6 +128,7 @@ class Core:
     installation: str
     bells: Bells = field(default_factory=Bells)
     metrics: Metrics = field(default_factory=Metrics)
+    nodes: int = 1  # that live, this one too: what all may do together, each may do its part of
     hand_over: Callable[[Announced], None] = lambda _: None
     wake: Callable[[str, str], None] = lambda _step, _vendor: None
     job_ended: Callable[[Job], None] = lambda _: None

@@ -1,6 +1,7 @@
-"""Endpoints: subscribers' registrations, their secrets, and a test shot."""
+"""Endpoints: subscribers' registrations, their secrets, whether they are served now, and a test shot."""
 
 import json
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from starlette.requests import Request
@@ -10,13 +11,13 @@ from handlers import standardwebhooks
 from handlers.destinations.contract import Message, NoSteps
 from schemas import answers, ids
 from schemas.delivery import Outcome
-from schemas.endpoint import Endpoint, EndpointPatch, EndpointRequest, Terms
+from schemas.endpoint import Endpoint, EndpointPatch, EndpointRequest, EndpointState, Terms
 from schemas.event import envelope, rfc3339
 from schemas.event_types import TEST_TYPE
-from schemas.problem import FieldError, invalid, not_found
+from schemas.problem import FieldError, Problem, invalid, not_found
 from service.pipeline import shown
 from service.pipeline.deliver import target_of
-from service.store import deliveries, endpoints, projects
+from service.store import deliveries, endpoints, lines, projects
 from service.store.database import Reader, Tx
 from service.store.keys import Principal
 from service.web.lists import Begin, Entry, listed
@@ -92,32 +93,78 @@ async def change(request: Request, who: Principal) -> Response:
     endpoint = await _find(request, who)
     await site.core.db.write(_change, site, endpoint, patch)
     site.deliver.endpoint_changed(endpoint.row)
+    site.deliver.wake_scan()
     return Answer(shown.endpoint(await _find(request, who)))
 
 
 async def _change(tx: Tx, site: Site, endpoint: Endpoint, patch: EndpointPatch) -> None:
-    await projects.lock(tx, endpoint.project)
-    current = await endpoints.by_row(tx, endpoint.row)
-    if current is None:
-        raise not_found("endpoint")
+    current = await _current(tx, endpoint)
     sealed = None if patch.headers is None else site.core.vault.seal(current.id, json.dumps(patch.headers))
-    await endpoints.change(tx, current.row, patch.changed(current.terms, sealed), site.clock.now())
+    terms, now = patch.changed(current.terms, sealed), site.clock.now()
+    await endpoints.change(tx, current.row, terms, now)
+    if terms.ordered != current.terms.ordered:
+        await (lines.form if terms.ordered else lines.scatter)(tx, current.row, now)
 
 
 async def enable(request: Request, who: Principal) -> Response:
     """A disabled endpoint is served again, and what was held for it is sent."""
+    return await _turned(request, who, _enable)
+
+
+async def pause(request: Request, who: Principal) -> Response:
+    """What is owed to it is held from now on; attempts under way still count."""
+    return await _turned(request, who, _pause)
+
+
+async def resume(request: Request, who: Principal) -> Response:
+    """A paused endpoint is served again, and what was held for it is sent."""
+    return await _turned(request, who, _resume)
+
+
+async def _turned(request: Request, who: Principal, unit: Callable[[Tx, Endpoint, int], Awaitable[None]]) -> Response:
     site = site_of(request)
     endpoint = await _find(request, who)
-    await site.core.db.write(_enable, endpoint, site.clock.now())
+    await site.core.db.write(unit, endpoint, site.clock.now())
     site.deliver.endpoint_changed(endpoint.row)
     site.deliver.wake_scan()
     return Answer(shown.endpoint(await _find(request, who)))
 
 
-async def _enable(tx: Tx, endpoint: Endpoint, now: int) -> None:
+async def _current(tx: Tx, endpoint: Endpoint) -> Endpoint:
+    """As it is now; no event is owed to it, and nobody else changes it, before the unit's end."""
     await projects.lock(tx, endpoint.project)
-    if await endpoints.enable(tx, endpoint.row, now):
-        await deliveries.unhold(tx, endpoint.row, now)
+    current = await endpoints.locked(tx, endpoint.row)
+    if current is None:
+        raise not_found("endpoint")
+    return current
+
+
+async def _enable(tx: Tx, endpoint: Endpoint, now: int) -> None:
+    current = await _current(tx, endpoint)
+    if await endpoints.enable(tx, current.row, now):
+        await deliveries.unhold(tx, current, now)
+
+
+async def _pause(tx: Tx, endpoint: Endpoint, now: int) -> None:
+    current = _not_disabled(await _current(tx, endpoint))
+    if await endpoints.pause(tx, current.row, now):
+        await deliveries.hold(tx, current.row, now)
+
+
+async def _resume(tx: Tx, endpoint: Endpoint, now: int) -> None:
+    current = _not_disabled(await _current(tx, endpoint))
+    if await endpoints.resume(tx, current.row, now):
+        await deliveries.unhold(tx, current, now)
+
+
+def _not_disabled(endpoint: Endpoint) -> Endpoint:
+    """Raises Problem 409: whoever pauses and resumes must not serve by chance what was disabled for a reason."""
+    if endpoint.state is EndpointState.DISABLED:
+        reason = (
+            f"It is disabled ({endpoint.disabled_reason}): POST /v1/endpoints/{endpoint.id}/enable serves it again."
+        )
+        raise Problem(409, "endpoint_disabled", reason)
+    return endpoint
 
 
 async def delete(request: Request, who: Principal) -> Response:
@@ -146,7 +193,7 @@ async def test(request: Request, who: Principal) -> Response:
     message = Message(event_id, TEST_TYPE, body.encode(), now)
     attempt = await site.destinations[endpoint.kind].send(message, target, NoSteps())
     told: answers.TestShot = {
-        "delivered": attempt.outcome is Outcome.DELIVERED,
+        "delivered": attempt.outcome in (Outcome.DELIVERED, Outcome.LAST),
         "event": event_id,
         "at": rfc3339(attempt.started_at),
         "status": attempt.status,

@@ -82,6 +82,8 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(PATCH, "/v1/endpoints/{id}", endpoints.change, Role.WRITE, "Change an endpoint", EndpointPatch),
     Route(DELETE, "/v1/endpoints/{id}", endpoints.delete, Role.WRITE, "Delete an endpoint", status=204),
     Route(GET, "/v1/endpoints/{id}/secret", endpoints.secret, Role.WRITE, "An endpoint's signing secret"),
+    Route(POST, "/v1/endpoints/{id}/pause", endpoints.pause, Role.WRITE, "Hold all that is owed to an endpoint"),
+    Route(POST, "/v1/endpoints/{id}/resume", endpoints.resume, Role.WRITE, "Serve a paused endpoint again"),
     Route(POST, "/v1/endpoints/{id}/enable", endpoints.enable, Role.WRITE, "Serve a disabled endpoint again"),
     Route(POST, "/v1/endpoints/{id}/test", endpoints.test, Role.WRITE, "Send a signed test message now"),
     Route(GET, "/v1/webhook-secret", endpoints.webhook_secret, Role.WRITE, "The secret of per-job webhooks"),

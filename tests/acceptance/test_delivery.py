@@ -75,7 +75,7 @@ async def test_a_delivery_is_signed_so_that_others_software_believes_it(tmp_path
 # What a receiver may say.
 
 
-@pytest.mark.parametrize("answer", [says(410), says(200, webhook_delivery="disable")])
+@pytest.mark.parametrize("answer", [says(410), says(404, webhook_delivery="disable")])
 async def test_a_receiver_that_is_gone_is_disabled_at_once_and_what_it_is_owed_is_held(
     tmp_path: Path, answer: Callable[[web.Request], Awaitable[web.Response]]
 ) -> None:
@@ -96,6 +96,22 @@ async def test_a_receiver_that_is_gone_is_disabled_at_once_and_what_it_is_owed_i
         assert (await it.delivery(second, endpoint))["state"] == "held"
         it.clock.leap(100 * HOUR)
         assert len(gone.got) == 1
+
+
+async def test_what_a_receiver_takes_as_its_last_is_delivered_and_the_endpoint_disabled(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it, receiver() as leaving:
+        leaving.answers = [says(200, webhook_delivery="disable")]
+        endpoint = await it.client.subscribe(leaving.url, events=QUEUED)
+        last = await it.event()
+        taken = await it.until(last, endpoint, lambda found: found["state"] != "pending")
+        assert (taken["state"], taken["attempts"][0]["outcome"]) == ("delivered", "last")
+        found = await it.endpoint(endpoint)
+        assert (found["state"], found["disabled_reason"]) == ("disabled", "gone")
+        assert (await it.delivery(await it.event(), endpoint))["state"] == "held"
+        assert (await it.client.call("POST", f"/v1/endpoints/{endpoint['id']}/enable"))[0] == 200
+        # What it took is not sent again.
+        got = await leaving.wait_for(2)
+        assert [entry.headers["webhook-id"] for entry in got].count(last) == 1
 
 
 async def test_what_waits_behind_the_one_that_disabled_the_endpoint_is_held_too(tmp_path: Path) -> None:
