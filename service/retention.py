@@ -131,6 +131,7 @@ class Retention:
             endpoint = await self._core.db.read(lines.next_line, endpoint)
         if count:
             log.error("retention.lines_mended", lines=count)
+            self._core.wake_deliveries()
         return count
 
     async def _trim_logs(self, now: int) -> int:

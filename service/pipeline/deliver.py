@@ -145,8 +145,7 @@ class Deliver:
             return None
         if lane.in_flight >= lane.most:
             return None
-        clock = self._core.clock
-        now, monotonic = clock.now(), clock.monotonic()
+        now, monotonic = self._core.clock.now(), self._core.clock.monotonic()
         if (free_at := lane.free_at(now, monotonic, self._core.nodes)) > now:
             lane.filling, lane.resting = self._spawn(self._rest(lane, free_at)), True
             return None
@@ -156,7 +155,7 @@ class Deliver:
             return None
         self._under_way += 1
         assert lane.target is not None, "loaded together with the endpoint"
-        return lane.begin(monotonic), lane.target
+        return lane.take(), lane.target
 
     def _has_room(self, lane: Lane) -> bool:
         """Attempts under way have one bound for all, for sockets are finite; the more there are, the fairer it is."""
@@ -262,7 +261,8 @@ class Deliver:
 
     async def _deliver(self, lane: Lane, owed: Owed, target: Target) -> None:
         try:
-            message = self._messages.get(owed.event) or await self._message(owed.event)
+            message = self._messages.get(owed.event) or await self._message(lane, owed.event)
+            lane.pace.begin(self._core.clock.monotonic())
             attempt = await self._destinations[target.kind].send(message, target, NoSteps())
             await self._record(lane, owed, target.id, message, attempt)
         except Exception as error:
@@ -276,9 +276,13 @@ class Deliver:
             lane.unload()
             lane.put(owed)
 
-    async def _message(self, event: int) -> Message:
+    async def _message(self, lane: Lane, event: int) -> Message:
         """What is no longer in memory."""
-        stored = await self._core.db.read(events.by_row, event)
+        try:
+            stored = await self._core.db.read(events.by_row, event)
+        except BaseException:
+            lane.pace.reserved -= 1
+            raise
         message = Message(stored.id, stored.type, stored.payload.encode(), stored.created_at)
         self._remember(event, message)
         return message

@@ -16,17 +16,30 @@ _BY_EVENT = attrgetter("event")
 
 @dataclass(slots=True)
 class Pace:
-    """When attempts of late began, on a clock that is never set; so many may begin within any span of the limit."""
+    """When attempts of late began, on a clock that is never set; so many may begin within any span of the limit.
+
+    `reserved`: those that were let through and have not begun yet: first their message is read.
+    """
 
     begun: deque[int] = field(default_factory=deque)
+    reserved: int = 0
+    limited: bool = False
 
     def free_at(self, limit: RateLimit, nodes: int, now: int) -> int:
         """When the next may begin: `now` or later. `nodes`: how many share the limit, each its part of it."""
         span = span_ms(limit)
         while self.begun and self.begun[0] + span <= now:
             self.begun.popleft()
-        most = max(1, limit.requests // nodes)
-        return now if len(self.begun) < most else self.begun[-most] + span
+        over = len(self.begun) + self.reserved - max(1, limit.requests // nodes)
+        if over < 0:
+            return now
+        return self.begun[over] + span if over < len(self.begun) else now + span
+
+    def begin(self, now: int) -> None:
+        """What was reserved begins."""
+        self.reserved -= 1
+        if self.limited:
+            self.begun.append(now)
 
 
 def span_ms(limit: RateLimit) -> int:
@@ -82,10 +95,6 @@ class Lane:
     def put(self, owed: Owed) -> None:
         (self.behind if owed.replay else self.waiting).append(owed)
 
-    def take(self) -> Owed:
-        """Live first."""
-        return (self.waiting or self.behind).popleft()
-
     def free_at(self, now: int, monotonic: int, nodes: int) -> int:
         """When its next attempt may begin: `now` or later."""
         assert self.endpoint is not None
@@ -93,19 +102,18 @@ class Lane:
         paced = 0 if limit is None else self.pace.free_at(limit, nodes, monotonic) - monotonic
         return max(self.breaker.not_before, now + paced)
 
-    def begin(self, monotonic: int) -> Owed:
-        """The next attempt begins."""
-        assert self.endpoint is not None
+    def take(self) -> Owed:
+        """The next to be sent: live first."""
         self.in_flight += 1
-        if self.endpoint.terms.rate_limit is not None:
-            self.pace.begun.append(monotonic)
-        return self.take()
+        self.pace.reserved += 1
+        return (self.waiting or self.behind).popleft()
 
     def loaded(self, endpoint: Endpoint, target: Target) -> None:
         self.endpoint, self.target = endpoint, target
         schedule = endpoint.terms.retry_schedule
         self.schedule = None if schedule is None else tuple(1000 * seconds for seconds in schedule)
-        if endpoint.terms.rate_limit is None:
+        self.pace.limited = endpoint.terms.rate_limit is not None
+        if not self.pace.limited:
             self.pace.begun.clear()
         self.breaker.failing_since, self.breaker.broken_at = endpoint.failing_since, endpoint.broken_at
 
