@@ -9,7 +9,7 @@ import pytest
 
 from service.pipeline.breaker import AUTO_DISABLE_MS, FAILURES_BEFORE_BROKEN
 from service.pipeline.retry import HOUR
-from tests.acceptance.delivery_rig import QUEUED, Rig, at, failing, rig, says
+from tests.acceptance.delivery_rig import QUEUED, Gate, Rig, at, failing, rig, says
 from tests.clock import ManualClock
 from tests.harness import PATIENCE, Receiver, receiver
 from tests.store.rows import run
@@ -88,6 +88,23 @@ async def test_the_first_success_opens_it_and_the_backlog_flows_oldest_first(tmp
         assert [got for got in shop.got if got.event["type"] == "endpoint.recovered"] == [], "never to itself"
         await it.until(told.event["id"], watcher, lambda found: found["state"] == "delivered")
         assert len(other.got) == 1
+
+
+async def test_a_receiver_that_is_well_again_has_as_many_under_way_as_before(tmp_path: Path) -> None:
+    gate = Gate()
+    async with rig(tmp_path) as it, receiver() as shop:
+        endpoint = await it.client.subscribe(shop.url, events=QUEUED, max_in_flight=5)
+        await break_it(it, shop, endpoint)
+        for _ in range(6):
+            await it.event()
+        shop.answers = [says(204), *[gate] * 99]
+        # Nothing new comes: what waits must start by itself.
+        async with asyncio.timeout(PATIENCE):
+            while gate.inside < 5:
+                await it.clock.advance(1000)
+        gate.opened.set()
+        await delivered(it, endpoint)
+        assert gate.most == 5
 
 
 async def test_a_receiver_that_failed_a_little_is_not_told_of(tmp_path: Path) -> None:
