@@ -7,7 +7,8 @@ import pytest
 
 from schemas.delivery import DeliveryState, Owed
 from schemas.endpoint import Endpoint, EndpointPatch
-from service.store import deliveries, endpoints, lines, nodes
+from schemas.event import EventType
+from service.store import deliveries, endpoints, events, lines, nodes
 from service.store.database import Tx
 from service.web.endpoints import _current, _enable, _pause, _resume
 from tests.store.rows import BROKEN_RULE, MINUTE, NOW, Rows, all_rows, run
@@ -21,7 +22,7 @@ ROUNDS = 12
 
 
 async def standing(made: Rows) -> tuple[list[int], list[int]]:
-    """The events at the head, and those that wait in line."""
+    """The told at the head, and those that wait in line."""
     rows = await made.db.read(all_rows, PENDING)
     head = [row["event_id"] for row in rows if row["head"]]
     assert [row["event_id"] for row in rows if row["node"] or row["due_at"]] == head
@@ -46,14 +47,14 @@ async def _turns(tx: Tx, endpoint: Endpoint, ordered: bool) -> None:
 async def test_only_the_first_is_in_hand_and_each_is_followed_by_the_next(made: Rows) -> None:
     await made.endpoint(ordered=True)
     written = [await made.event() for _ in range(4)]
-    events = [event.row for event, _ in written]
+    told = [event.row for event, _ in written]
     assert [len(owed) for _, owed in written] == [1, 0, 0, 0]
     (owed,) = written[0][1]
     for number, state in enumerate((DeliveryState.DELIVERED, DeliveryState.EXHAUSTED, DeliveryState.ABORTED)):
-        assert await standing(made) == (events[number : number + 1], events[number + 1 :])
+        assert await standing(made) == (told[number : number + 1], told[number + 1 :])
         following = await made.db.write(_ends, owed, made.node, state)
         assert following is not None
-        assert following.event == events[number + 1]
+        assert following.event == told[number + 1]
         owed = following
     assert await made.db.write(_ends, owed, made.node) is None
     event, (owed,) = await made.event()
@@ -94,38 +95,38 @@ async def test_there_is_no_second_head(made: Rows) -> None:
 
 async def test_of_a_dead_nodes_line_only_the_head_is_due(made: Rows) -> None:
     await made.endpoint(ordered=True)
-    events = [(await made.event())[0].row for _ in range(3)]
+    told = [(await made.event())[0].row for _ in range(3)]
     other = await made.db.write(nodes.add, NOW)
     assert await made.db.write(nodes.take_over, other, NOW, NOW + 1) == 1
-    assert [entry.event for entry in await made.db.write(deliveries.claim, other, NOW, 10)] == events[:1]
-    assert await standing(made) == (events[:1], events[1:])
+    assert [entry.event for entry in await made.db.write(deliveries.claim, other, NOW, 10)] == told[:1]
+    assert await standing(made) == (told[:1], told[1:])
 
 
 @pytest.mark.parametrize("turn_back", [_resume, _enable])
 async def test_what_was_held_stands_in_line_again(made: Rows, turn_back: object) -> None:
     endpoint = await made.endpoint(ordered=True)
-    events = [(await made.event())[0].row for _ in range(3)]
+    told = [(await made.event())[0].row for _ in range(3)]
     await made.db.write(_pause, endpoint, NOW)
-    events.append((await made.event())[0].row)
+    told.append((await made.event())[0].row)
     assert await standing(made) == ([], [])
     await made.db.write(turn_back, endpoint, NOW)  # type: ignore[arg-type]  # one of two units
-    assert await standing(made) == (events[:1], events[1:])
+    assert await standing(made) == (told[:1], told[1:])
 
 
 async def test_an_endpoint_that_becomes_ordered_keeps_its_first_in_hand_and_takes_the_others(made: Rows) -> None:
     endpoint = await made.endpoint()
     written = [await made.event() for _ in range(4)]
-    events = [event.row for event, _ in written]
+    told = [event.row for event, _ in written]
     (second,) = written[1][1]
     assert await made.db.write(deliveries.retry, second.delivery, made.node, 1, NOW + MINUTE)
     await made.db.write(_turns, endpoint, True)
-    assert await standing(made) == (events[:1], events[1:])
+    assert await standing(made) == (told[:1], told[1:])
     in_hand = [owed.delivery for _, (owed,) in written]
     assert await made.db.read(deliveries.in_hand, in_hand, made.node) == {in_hand[0]}
     # One of the others was under way, and has arrived.
     (settled,) = await made.db.write(deliveries.delivered, [in_hand[2]], made.node, 1, NOW)
     assert not settled.led
-    assert await standing(made) == (events[:1], [events[1], events[3]])
+    assert await standing(made) == (told[:1], [told[1], told[3]])
 
 
 async def test_an_endpoint_that_is_no_longer_ordered_has_all_of_it_due(made: Rows) -> None:
@@ -160,6 +161,35 @@ async def test_whoever_adds_to_a_line_and_whoever_ends_its_head_do_not_miss_each
         while hands:
             await ends()
         assert await standing(made) == ([], [])
+
+
+async def test_an_event_that_is_being_written_while_the_head_ends_is_led_in_the_end(made: Rows) -> None:
+    await made.endpoint(ordered=True)
+    _, (owed,) = await made.event()
+    written, go_on = asyncio.Event(), asyncio.Event()
+
+    async def writes(tx: Tx) -> None:
+        event = await events.add(tx, made.project, EventType.JOB_FAILED, {}, NOW)
+        assert await deliveries.fan_out(tx, event, made.node) == []
+        written.set()
+        if made.db.dialect == "postgres":
+            await go_on.wait()
+
+    writing = asyncio.create_task(made.db.write(writes))
+    async with asyncio.timeout(10):
+        await written.wait()
+        ending = asyncio.create_task(made.db.write(_ends, owed, made.node))
+        if made.db.dialect == "postgres":
+            while not ending.done() and not (await made.db.read(all_rows, WAITING))[0]["count"]:
+                pass
+        go_on.set()
+        await writing
+        assert await ending is not None
+
+
+WAITING = """
+    SELECT COUNT(*) AS count FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 
 
 async def test_a_line_stays_one_while_everything_changes_at_once(made: Rows) -> None:
