@@ -76,8 +76,16 @@ async def test_the_first_success_opens_it_and_the_backlog_flows_oldest_first(tmp
         shop.answers = [says(503, Retry_After="3000")]
         tried = len(shop.got)
         await asks_until(it, lambda: len(shop.got) > tried)
+        async with asyncio.timeout(PATIENCE):
+            while sum(await counts(it)) < len(shop.got):
+                pass
         tried = len(shop.got)
         shop.answers = []
+        it.clock.leap(2_500_000)
+        async with asyncio.timeout(PATIENCE):
+            while it.stand.wirephoto.site.deliver.pending < len(made) - 1:
+                await it.clock.settle()
+        it.clock.leap(600_000)
         await delivered(it, endpoint)
         _, listed = await it.client.call("GET", f"/v1/deliveries?endpoint={endpoint['id']}&limit=200")
         assert {entry["state"] for entry in listed["data"]} == {"delivered"}
