@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,24 @@ async def test_a_receiver_that_failed_a_little_is_not_told_of(tmp_path: Path) ->
         assert other.got == []
         _, log = await it.client.call("GET", "/v1/events?type=endpoint.recovered")
         assert log["data"] == []
+
+
+async def test_how_many_stand_how_is_told_to_prometheus(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it, receiver() as bad, receiver() as gone, receiver() as good:
+        endpoint = await it.client.subscribe(bad.url, events=QUEUED)
+        gone.answers = [says(410)]
+        left = await it.client.subscribe(gone.url, events=QUEUED)
+        paused = await it.client.subscribe(good.url, events=["job.canceled"])
+        await it.client.call("POST", f"/v1/endpoints/{paused['id']}/pause")
+        for _ in range(2):
+            await it.client.subscribe(good.url, events=["job.canceled"])
+        await break_it(it, bad, endpoint)
+        async with asyncio.timeout(PATIENCE):
+            while (await it.endpoint(left))["state"] != "disabled":
+                pass
+        _, text = await it.client.call("GET", "/metrics", key="")
+        told = dict(re.findall(r'^wirephoto_endpoints\{state="(\w+)"\} (\d+)', text.decode(), re.MULTILINE))
+        assert told == {"enabled": "2", "paused": "1", "disabled": "1", "broken": "1"}
 
 
 async def test_a_restart_goes_on_with_the_probing(tmp_path: Path) -> None:
