@@ -8,7 +8,6 @@ sleeps as one task, however much waits in it.
 """
 
 import asyncio
-import json
 import logging
 import resource
 from collections import OrderedDict
@@ -18,21 +17,20 @@ import structlog
 
 from handlers.destinations.contract import Destinations, Message, NoSteps
 from schemas.delivery import Attempt, DeliveryState, Owed
-from schemas.endpoint import Endpoint, EndpointState, Target
+from schemas.endpoint import STREAM, Endpoint, EndpointState, Target
 from service import log as log_module
-from service.pipeline import retry
+from service.pipeline import queued, retry
 from service.pipeline.breaker import Breaker, Mark
-from service.pipeline.core import Announced, Core
+from service.pipeline.core import Announced, Core, endpoint_topic
 from service.pipeline.lane import Lane, span_ms
+from service.pipeline.messages import Messages
 from service.pipeline.record import ENDING, Recorder, Tried
-from service.security.vault import Vault
-from service.store import deliveries, endpoints, events
+from service.pipeline.target import target_of
+from service.store import deliveries, endpoints
 from service.store.database import StoreUnavailable, Tx
 
 log = structlog.get_logger()
 
-# Message bodies kept in memory for lanes; others are read again when their turn comes.
-MESSAGE_BYTES_IN_MEMORY = 16 * 1024 * 1024
 # Attempts under way at once, over all lanes, and never more than two fifths of the files that may be open.
 MOST_UNDER_WAY = 1024
 # What a lane may always have under way; above it only while less than half of the room is taken.
@@ -56,8 +54,7 @@ class Deliver:
         self._schedule = schedule
         self._jitter = jitter
         self._lanes: dict[int, Lane] = {}
-        self._messages: OrderedDict[int, Message] = OrderedDict()
-        self._message_bytes = 0
+        self._messages = Messages(core.db)
         self._recorder = Recorder(core, self.take)
         self._began = core.clock.now()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -73,8 +70,7 @@ class Deliver:
 
     def hand_over(self, announced: Announced) -> None:
         """Fresh from a commit: this node's own."""
-        event = announced.event
-        self._remember(event.row, Message(event.id, event.type, event.payload.encode(), event.created_at))
+        self._messages.add(announced.event)
         self.take(announced.owed)
 
     def take(self, owed: Sequence[Owed]) -> None:
@@ -100,6 +96,7 @@ class Deliver:
 
     def endpoint_changed(self, endpoint: int) -> None:
         """Its row was patched, disabled or deleted: what the lane knows is stale."""
+        self._core.bells.ring(endpoint_topic(endpoint))
         lane = self._lanes.get(endpoint)
         if lane is not None:
             lane.unload()
@@ -200,8 +197,12 @@ class Deliver:
                 if endpoint is None or endpoint.state is not EndpointState.ENABLED:
                     if not await db.write(_put_away, lane.row, self._core.clock.now()):
                         continue
+                elif endpoint.kind == STREAM:
+                    for queue in (lane.waiting, lane.behind):
+                        await queued.put_back(self._core, lane.row, queue)
+                    before = (0, 0)
                 else:
-                    target = target_of(endpoint, self._core.vault)
+                    target = await target_of(self._core, endpoint)
                     if endpoint.terms.ordered:
                         # What was put in line meanwhile is in nobody's hands.
                         rows = sorted(owed.delivery for owed in (*lane.waiting, *lane.behind))
@@ -261,7 +262,7 @@ class Deliver:
 
     async def _deliver(self, lane: Lane, owed: Owed, target: Target) -> None:
         try:
-            message = self._messages.get(owed.event) or await self._message(lane, owed.event)
+            message = self._messages.kept(owed.event, target) or await self._read(lane, owed.event, target)
             lane.pace.begin(self._core.clock.monotonic())
             attempt = await self._destinations[target.kind].send(message, target, NoSteps())
             await self._record(lane, owed, target.id, message, attempt)
@@ -276,25 +277,13 @@ class Deliver:
             lane.unload()
             lane.put(owed)
 
-    async def _message(self, lane: Lane, event: int) -> Message:
-        """What is no longer in memory."""
+    async def _read(self, lane: Lane, event: int, target: Target) -> Message:
+        """What is no longer in memory, or not in this form."""
         try:
-            stored = await self._core.db.read(events.by_row, event)
+            return await self._messages.get(event, target)
         except BaseException:
             lane.pace.reserved -= 1
             raise
-        message = Message(stored.id, stored.type, stored.payload.encode(), stored.created_at)
-        self._remember(event, message)
-        return message
-
-    def _remember(self, event: int, message: Message) -> None:
-        if event in self._messages:
-            return
-        self._messages[event] = message
-        self._message_bytes += len(message.body)
-        while self._message_bytes > MESSAGE_BYTES_IN_MEMORY:
-            _, oldest = self._messages.popitem(last=False)
-            self._message_bytes -= len(oldest.body)
 
     async def _record(self, lane: Lane, owed: Owed, endpoint_id: str, message: Message, attempt: Attempt) -> None:
         now, jitter = self._core.clock.now(), self._jitter()
@@ -336,13 +325,6 @@ class Deliver:
             metrics.settled.bump(verdict.state)
         if owed.attempts == 0 and not owed.replay:
             metrics.first_attempt.note(max(attempt.started_at - message.at, 0) / 1000)
-
-
-def target_of(endpoint: Endpoint, vault: Vault) -> Target:
-    """The endpoint with its secrets open. Raises WrongKey."""
-    headers = json.loads(vault.open(endpoint.id, endpoint.terms.sealed_headers))
-    secret = vault.open(endpoint.id, endpoint.sealed_secret)
-    return Target(endpoint.id, endpoint.kind, endpoint.terms.url, secret, headers)
 
 
 async def _put_away(tx: Tx, endpoint: int, now: int) -> bool:

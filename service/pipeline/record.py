@@ -26,6 +26,8 @@ ENDING = frozenset({Outcome.GONE, Outcome.LAST})
 # Marks of which an event may tell.
 _TOLD = frozenset({Mark.WELL, Mark.HOPELESS})
 
+GONE = 410
+
 
 @dataclass(frozen=True, slots=True)
 class Tried:
@@ -60,7 +62,7 @@ class Recorder:
     `take` is handed what has become this node's own.
     """
 
-    def __init__(self, core: Core, take: Callable[[Sequence[Owed]], None]) -> None:
+    def __init__(self, core: Core, take: Callable[[Sequence[Owed]], None] = lambda _: None) -> None:
         self._core = core
         self._take = take
         self._waiting: list[tuple[Tried, asyncio.Future[None]]] = []
@@ -108,6 +110,8 @@ class Recorder:
         written = await self._core.insist(write_down, self._core, tried, self._core.clock.now())
         for announced in written.announced:
             self._core.tell(announced)
+        for entry in tried:
+            self._core.metrics.answers.bump(entry.attempt.outcome, entry.attempt.answer)
         self._take(written.promoted)
         for _, done in some:
             # Nobody waits any more for what was under way when the service was stopped.
@@ -125,7 +129,7 @@ async def write_down(tx: Tx, core: Core, tried: Sequence[Tried], now: int) -> Wr
     announced = []
     for entry in ours:
         if entry.attempt.outcome in ENDING:
-            announced += await _disable(tx, core, entry.owed.endpoint, "gone", now)
+            announced += await _gone(tx, core, entry, now)
         if _is_exhausted(entry):
             announced.append(await _exhausted(tx, core, entry.owed, now))
     for entry in tried:
@@ -228,6 +232,16 @@ async def _is_hopeless(tx: Tx, endpoint: Endpoint, now: int) -> bool:
         await endpoints.well(tx, endpoint.row)
         return False
     return True
+
+
+async def _gone(tx: Tx, core: Core, tried: Tried, now: int) -> list[Announced]:
+    """A tool that has forgotten its hook answers 410, and will never ask for it back: then the hook goes too."""
+    endpoint = await endpoints.by_row(tx, tried.owed.endpoint)
+    announced = await _disable(tx, core, tried.owed.endpoint, "gone", now)
+    if endpoint is not None and endpoint.hook is not None and tried.attempt.status == GONE:
+        await endpoints.delete(tx, endpoint.row, now)
+        await deliveries.discard(tx, endpoint.row, now)
+    return announced
 
 
 async def _disable(tx: Tx, core: Core, endpoint: int, reason: str, now: int) -> list[Announced]:

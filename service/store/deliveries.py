@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from schemas import filters, ids
 from schemas.delivery import Attempt, Delivery, DeliveryState, Outcome, Owed, PastAttempt
-from schemas.endpoint import Endpoint, EndpointState, wants
+from schemas.endpoint import STREAM, Endpoint, EndpointState, wants
 from schemas.event import Event
 from service.store import endpoints, lines, sql
 from service.store.database import Reader, Row, Tx, Values
@@ -30,12 +30,18 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What is owed now. `next_due`: when the first of the waiting is due; `oldest_in_hand`: when that one was made."""
+    """What is owed now. `next_due`: when the first of the waiting is due; `oldest_in_hand`: when that one was made.
+
+    `queued` stand behind others of the same endpoint; `held_since`: since when the first of the `held` is.
+    """
 
     waiting: int
     next_due: int | None
     in_hand: int
     oldest_in_hand: int | None
+    queued: int
+    held: int
+    held_since: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +91,24 @@ async def fan_out(
     if not subscribers:
         return []
     # One at a time: behind another one it waits in line.
-    behind = await lines.led(tx, [endpoint for endpoint in subscribers if endpoint.terms.ordered])
+    behind = await lines.led(tx, [endpoint for endpoint in subscribers if endpoint.in_line])
     await tx.run_many(_SQL["add"], [_new(event, endpoint, node, behind) for endpoint in subscribers])
-    rows = await tx.all(_SQL["added"], {"event": event.row})
+    rows = await tx.all(_SQL["added"], {"event": event.row, "node": node})
     return [Owed(row["id"], row["endpoint_id"], event.row, 0) for row in rows]
 
 
 def _new(event: Event, endpoint: Endpoint, node: int, behind: Collection[int]) -> Values:
-    """For an endpoint that takes nothing now the delivery is held."""
+    """For an endpoint that takes nothing now the delivery is held; one that is come for waits in its queue."""
     held = endpoint.state is not EndpointState.ENABLED
-    waits = held or endpoint.row in behind
+    ours = not held and endpoint.kind != STREAM and endpoint.row not in behind
     return {
         "public_id": ids.new_id("dlv", event.created_at),
         "project": event.project,
         "event": event.row,
         "endpoint": endpoint.row,
         "state": DeliveryState.HELD if held else DeliveryState.PENDING,
-        "node": None if waits else node,
-        "head": 1 if endpoint.terms.ordered and not waits else None,
+        "node": node if ours else None,
+        "head": 1 if ours and endpoint.in_line else None,
         "now": event.created_at,
         "held_at": event.created_at if held else None,
     }
@@ -112,6 +118,24 @@ async def claim(tx: Tx, node: int, now: int, limit: int) -> list[Owed]:
     """Oldest events first."""
     rows = await tx.all(_SQL["claim"], {"node": node, "now": now, "limit": limit})
     return sorted(map(lines.owed, rows), key=lambda owed: owed.event)
+
+
+async def claim_queued(tx: Tx, endpoint: int, node: int, limit: int) -> list[tuple[Owed, str]]:
+    """Take what is queued for an endpoint, live before replayed and the oldest first; each with its public id."""
+    rows = await tx.all(_SQL["claim_queued"], {"endpoint": endpoint, "node": node, "limit": limit})
+    taken = [(lines.owed(row), str(row["public_id"])) for row in rows]
+    return sorted(taken, key=lambda entry: (entry[0].replay, entry[0].event))
+
+
+async def requeue(tx: Tx, rows: Sequence[int], node: int) -> None:
+    """Put what this node holds back into its endpoints' queues. `rows` in ascending order."""
+    for row in rows:
+        await tx.run(_SQL["requeue"], {"delivery": row, "node": node})
+
+
+async def unsettled(reader: Reader, endpoint: int) -> bool:
+    """Whether anything of an endpoint's queue is under way, or waits for its next attempt."""
+    return await reader.one(_SQL["unsettled"], {"endpoint": endpoint}) is not None
 
 
 async def next_due(reader: Reader) -> int | None:
@@ -166,9 +190,8 @@ async def hold(tx: Tx, endpoint: int, now: int) -> int:
 
 async def unhold(tx: Tx, endpoint: Endpoint, now: int) -> int:
     """Owe again what was held; the scan finds it, or in a line its first."""
-    ordered = endpoint.terms.ordered
-    count = await tx.run(_SQL["unhold"], {"endpoint": endpoint.row, "due_at": None if ordered else now})
-    if ordered:
+    count = await tx.run(_SQL["unhold"], {"endpoint": endpoint.row, "due_at": None if endpoint.in_line else now})
+    if endpoint.in_line:
         await lines.lead(tx, endpoint.row, now)
     return count
 
@@ -269,9 +292,20 @@ async def of_event(reader: Reader, event: int) -> Sequence[Delivery]:
 async def backlog(reader: Reader) -> Backlog:
     """All projects' together: for the operator."""
     waiting = await reader.one(_SQL["backlog_waiting"], {})
-    held = await reader.one(_SQL["backlog_in_hand"], {})
+    in_hand = await reader.one(_SQL["backlog_in_hand"], {})
+    queued = await reader.one(_SQL["backlog_queued"], {})
+    held = await reader.one(_SQL["backlog_held"], {})
     assert waiting is not None
+    assert in_hand is not None
+    assert queued is not None
     assert held is not None
-    oldest = None if held["oldest"] is None else await reader.one(_SQL["made_at"], {"delivery": held["oldest"]})
-    made_at = None if oldest is None else int(oldest["created_at"])
-    return Backlog(int(waiting["count"]), waiting["next_due"], int(held["count"]), made_at)
+    oldest = None if in_hand["oldest"] is None else await reader.one(_SQL["made_at"], {"delivery": in_hand["oldest"]})
+    return Backlog(
+        waiting=waiting["count"],
+        next_due=waiting["next_due"],
+        in_hand=in_hand["count"],
+        oldest_in_hand=None if oldest is None else oldest["created_at"],
+        queued=queued["count"],
+        held=held["count"],
+        held_since=held["since"],
+    )

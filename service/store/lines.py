@@ -11,7 +11,7 @@ without its head all the same, `mend` finds it.
 from collections.abc import Sequence
 
 from schemas.delivery import Owed
-from schemas.endpoint import Endpoint, EndpointState
+from schemas.endpoint import STREAM, Endpoint, EndpointState
 from service.store import endpoints, sql
 from service.store.database import Reader, Row, Tx
 
@@ -69,6 +69,8 @@ async def mend(tx: Tx, endpoint: int, now: int) -> bool:
     """Give a line its head back; False where nothing was amiss."""
     current = await endpoints.locked(tx, endpoint)
     if current is None or current.state is not EndpointState.ENABLED:
+        return False
+    if current.kind == STREAM:
         return False
     if current.terms.ordered:
         return await lead(tx, endpoint, now)

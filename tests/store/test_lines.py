@@ -10,7 +10,7 @@ from schemas.endpoint import Endpoint, EndpointPatch
 from schemas.event import EventType
 from service.store import deliveries, endpoints, events, lines, nodes
 from service.store.database import Tx
-from service.web.endpoints import _current, _enable, _pause, _resume
+from service.web.endpoints import _current, _pause, _resume, serve_again
 from tests.store.rows import BROKEN_RULE, MINUTE, NOW, Rows, all_rows, run
 
 pytestmark = pytest.mark.anyio
@@ -102,7 +102,7 @@ async def test_of_a_dead_nodes_line_only_the_head_is_due(made: Rows) -> None:
     assert await standing(made) == (told[:1], told[1:])
 
 
-@pytest.mark.parametrize("turn_back", [_resume, _enable])
+@pytest.mark.parametrize("turn_back", [_resume, serve_again])
 async def test_what_was_held_stands_in_line_again(made: Rows, turn_back: object) -> None:
     endpoint = await made.endpoint(ordered=True)
     told = [(await made.event())[0].row for _ in range(3)]

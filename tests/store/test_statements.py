@@ -90,6 +90,10 @@ async def test_the_workers_questions_use_an_index(made: Rows) -> None:
         ("assets", "expired", "assets_by_end"),
         ("assets", "forget", "results_by_asset"),
         ("endpoints", "forget", "endpoints_deleted"),
+        ("endpoints", "hook", "endpoints_by_hook"),
+        ("callbacks", "completed_at", "callbacks_by_job"),
+        ("deliveries", "backlog_queued", "deliveries_queued"),
+        ("deliveries", "backlog_held", "deliveries_kept"),
     ):
         text = Statements(STORE / f"{noun}.sql")[name]
         plan = await _planned(made, text)
