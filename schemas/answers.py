@@ -184,6 +184,13 @@ class EndpointRate(TypedDict):
     seconds: float
 
 
+class EndpointHealth(TypedDict):
+    """What is remembered of its receiver, both null where it takes what it is sent."""
+
+    failing_since: Annotated[Time | None, Field(description="Every attempt since then has failed.")]
+    broken_since: Annotated[Time | None, Field(description="It is probed with one delivery at a time.")]
+
+
 class Endpoint(TypedDict):
     """A subscriber's registration, without its secrets."""
 
@@ -206,6 +213,7 @@ class Endpoint(TypedDict):
     hook: NotRequired[Annotated[bool, Field(description="Whether it was made by `POST /v1/hooks`.")]]
     state: EndpointState
     disabled_reason: str | None
+    health: NotRequired[EndpointHealth]
     created_at: Time
     updated_at: Time
 

@@ -21,6 +21,7 @@ class Outcome(StrEnum):
     RETRY = "retry"
     SLOW_DOWN = "slow_down"  # a retry that also slows the whole endpoint down
     GONE = "gone"  # the receiver wants no more: the endpoint is disabled
+    LAST = "last"  # delivered, and the receiver wants no more: the endpoint is disabled
     ABORT = "abort"  # the receiver gives this delivery up
 
 
@@ -75,9 +76,15 @@ class PastAttempt:
 
 @dataclass(slots=True)
 class Owed:
-    """A pending delivery in this node's hands. Small: a hundred thousand of them fit in memory."""
+    """A pending delivery in this node's hands. Small: a hundred thousand of them fit in memory.
+
+    `round_from`: so many attempts were made before this round, whose schedule begins anew. `replay`: it is sent once
+    more, behind what is live.
+    """
 
     delivery: int
     endpoint: int
     event: int
     attempts: int
+    round_from: int = 0
+    replay: bool = False

@@ -250,7 +250,10 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An endpoint as the store holds it; its secrets are encrypted."""
+    """An endpoint as the store holds it; its secrets are encrypted.
+
+    `failing_since`: every attempt since then has failed. `broken_at`: since then its receiver is only probed.
+    """
 
     row: int
     id: str
@@ -263,10 +266,17 @@ class Endpoint:
     disabled_reason: str | None
     created_at: int
     updated_at: int
+    failing_since: int | None = None
+    broken_at: int | None = None
     # During a rotation; the one before, which signs too until then.
     sealed_old_secret: str | None = None
     old_secret_until: int | None = None
     hook: str | None = None  # the digest of its subscription, where it was made as a hook
+
+    @property
+    def in_line(self) -> bool:
+        """It is sent one delivery at a time; a client that comes for them takes them one at a time by itself."""
+        return self.terms.ordered and self.kind != STREAM
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,7 @@ async def running(
         deliver = Deliver(core, destinations, schedule, lambda: rng.uniform(-1, 1))
         core.hand_over = deliver.hand_over
         scan = delivery_scan(core, deliver)
-        deliver.wake_scan = scan.wake
+        deliver.wake_scan = core.wake_deliveries = scan.wake
         streams = Streams(core, schedule, lambda: rng.uniform(-1, 1), scan.wake)
         destinations[streams.kind] = streams
         max_upload_bytes = round(settings.max_upload_mb * 1_000_000)

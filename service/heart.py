@@ -44,7 +44,9 @@ class Heart:
                     log.error("node.declared_dead", node=core.node)
                     self.lost.set()
                     return
-                await core.db.write(nodes.take_over, core.node, now, silent_since=now - DEAD_AFTER_MS)
+                if await core.db.write(nodes.take_over, core.node, now, silent_since=now - DEAD_AFTER_MS):
+                    core.wake_deliveries()
+                core.nodes = max(1, await core.db.read(nodes.living))
             except StoreUnavailable as error:
                 log.warning("node.no_heartbeat", error=str(error))
             except Exception:

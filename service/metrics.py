@@ -136,6 +136,7 @@ class Metrics(Collector):
         self.deliveries_overdue = Level("deliveries_overdue_seconds", "How late the longest waiting one is.")
         self.deliveries_in_hand = Level("deliveries_in_hand", "Deliveries that a node holds, queued or under way.")
         self.deliveries_oldest = Level("deliveries_in_hand_oldest_seconds", "The age of the oldest of them.")
+        self.endpoints = Level("endpoints", "Endpoints as they stand; broken: probed one at a time.", "state")
         self.deliveries_queued = Level("deliveries_queued", "Deliveries that stand behind others in an order.")
         self.deliveries_held = Level("deliveries_held", "Deliveries kept for paused and disabled endpoints.")
         self.deliveries_held_oldest = Level("deliveries_held_oldest_seconds", "How long the first has been kept.")
@@ -164,6 +165,7 @@ class Metrics(Collector):
             self.deliveries_overdue,
             self.deliveries_in_hand,
             self.deliveries_oldest,
+            self.endpoints,
             self.deliveries_queued,
             self.deliveries_held,
             self.deliveries_held_oldest,

@@ -9,6 +9,7 @@
 | an asset's row | an hour after its expiry, once no job that is kept names it |
 | bytes | in an hour or two, once no living asset, no job that has not ended and no fetch needs them |
 | a deleted endpoint | D after it was deleted, once no delivery names it |
+| a line without its head, by a fault of ours | at once: its first is due |
 | an endpoint's secret from before a rotation | at the end of their overlap |
 | a node that has ended | D after its end |
 | a counted request to a vendor | with a later one; where none comes, after a day and the longest window |
@@ -31,7 +32,7 @@ import structlog
 from service.pipeline.accept import IDEMPOTENCY_MS
 from service.pipeline.core import Core
 from service.pipeline.retry import HOUR
-from service.store import assets, deliveries, endpoints, events, jobs, nodes, vendor_requests
+from service.store import assets, deliveries, endpoints, events, jobs, lines, nodes, vendor_requests
 from service.store.database import StoreUnavailable, Tx
 
 log = structlog.get_logger()
@@ -98,6 +99,7 @@ class Retention:
     async def _pass(self) -> None:
         chores: dict[str, Callable[[int], Awaitable[int]]] = {
             "expired": self._expire_held,
+            "lines": self._mend_lines,
             "events": self._trim_logs,
             "keys": self._forget_keys,
             "assets": self._forget_assets,
@@ -121,6 +123,18 @@ class Retention:
 
     async def _expire_held(self, now: int) -> int:
         return await self._while_full(ROWS_PER_STEP, deliveries.expire, now - self._events_ms, now, ROWS_PER_STEP)
+
+    async def _mend_lines(self, now: int) -> int:
+        """Nothing is ever amiss; were it so, deliveries would wait for ever."""
+        count = 0
+        endpoint = await self._core.db.read(lines.next_line, 0)
+        while endpoint is not None:
+            count += await self._step(lines.mend, endpoint, now)
+            endpoint = await self._core.db.read(lines.next_line, endpoint)
+        if count:
+            log.error("retention.lines_mended", lines=count)
+            self._core.wake_deliveries()
+        return count
 
     async def _trim_logs(self, now: int) -> int:
         before, project, count = now - self._events_ms, 0, 0

@@ -18,16 +18,21 @@ _BY_STATUS: Mapping[int, Outcome] = {
     503: Outcome.SLOW_DOWN,
 }
 # Standard Webhooks leaves the header to the receiver's platform; these are the words that Wirephoto documents.
-_BY_WORD: Mapping[str, Outcome] = {"disable": Outcome.GONE, "abort": Outcome.ABORT}
+# What each means beside a failure, and beside a 2xx: then this one has arrived.
+_BY_WORD: Mapping[str, tuple[Outcome, Outcome]] = {
+    "disable": (Outcome.GONE, Outcome.LAST),
+    "abort": (Outcome.ABORT, Outcome.ABORT),
+}
 _WAITS = frozenset({429, 502, 503, 504})
 
 
 def outcome_of(answer: Answer) -> Outcome:
     """What an answer means. A 3xx is a failure and never followed; what is not listed is tried again."""
     word = answer.headers.get("webhook-delivery", "").strip().lower()
+    taken = 200 <= answer.status < 300
     if word in _BY_WORD:
-        return _BY_WORD[word]
-    if 200 <= answer.status < 300:
+        return _BY_WORD[word][taken]
+    if taken:
         return Outcome.DELIVERED
     return _BY_STATUS.get(answer.status, Outcome.RETRY)
 

@@ -126,7 +126,7 @@ class AssetStore(Protocol):
 
 @dataclass
 class Core:
-    """Made once, by the composition root. `hand_over`, `wake` and `job_ended` are set when their receivers exist."""
+    """Made once, by the composition root. What others are told by is set when these others exist."""
 
     db: Database
     clock: Clock
@@ -138,7 +138,10 @@ class Core:
     installation: str
     bells: Bells = field(default_factory=Bells)
     metrics: Metrics = field(default_factory=Metrics)
+    nodes: int = 1  # that live, this one too: what all may do together, each may do its part of
     hand_over: Callable[[Announced], None] = lambda _: None
+    # Deliveries are due that nobody here was told of.
+    wake_deliveries: Callable[[], None] = lambda: None
     wake: Callable[[str, str], None] = lambda _step, _vendor: None
     job_ended: Callable[[Job], None] = lambda _: None
 

@@ -2,26 +2,29 @@
 
 A delivery is inserted already belonging to this node and handed over here after the commit; the database is scanned
 only at start, for what dead nodes held, and for retries. Each endpoint has its own lane, so that one bad receiver
-holds up nobody else: a lane sends at most `max_in_flight` at once, and one at a time while its receiver fails.
+holds up nobody else: a lane sends at most `max_in_flight` at once, no faster than its rate, one at a time while its
+receiver fails or if it wants them in order, and now and then one while its receiver is broken. A lane that must wait
+sleeps as one task, however much waits in it.
 """
 
 import asyncio
 import logging
 import resource
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
 
 import structlog
 
 from handlers.destinations.contract import Destinations, Message, NoSteps
-from schemas.delivery import Attempt, DeliveryState, Outcome, Owed
+from schemas.delivery import Attempt, DeliveryState, Owed
 from schemas.endpoint import STREAM, Endpoint, EndpointState, Target
 from service import log as log_module
 from service.pipeline import queued, retry
+from service.pipeline.breaker import Breaker, Mark
 from service.pipeline.core import Announced, Core, endpoint_topic
+from service.pipeline.lane import Lane, span_ms
 from service.pipeline.messages import Messages
-from service.pipeline.record import Recorder, Tried
+from service.pipeline.record import ENDING, Recorder, Tried
 from service.pipeline.target import target_of
 from service.store import deliveries, endpoints
 from service.store.database import StoreUnavailable, Tx
@@ -32,30 +35,7 @@ log = structlog.get_logger()
 MOST_UNDER_WAY = 1024
 # What a lane may always have under way; above it only while less than half of the room is taken.
 FAIR_SHARE = 4
-# So many failures in a row, and the lane sends one at a time until something is delivered.
-FAILURES_BEFORE_CAUTION = 3
 PAUSE_AFTER_FAULT_SECONDS = 1.0
-
-
-@dataclass
-class Lane:
-    """One endpoint's queue. `endpoint` is None until it is loaded, and again after it was changed."""
-
-    row: int
-    waiting: deque[Owed] = field(default_factory=deque)
-    in_flight: int = 0
-    failures: int = 0
-    not_before: int = 0
-    endpoint: Endpoint | None = None
-    target: Target | None = None
-    changes: int = 0
-    filling: asyncio.Task[None] | None = None
-    resting: bool = False
-
-    @property
-    def most(self) -> int:
-        assert self.endpoint is not None
-        return 1 if self.failures >= FAILURES_BEFORE_CAUTION else self.endpoint.terms.max_in_flight
 
 
 class Deliver:
@@ -75,7 +55,8 @@ class Deliver:
         self._jitter = jitter
         self._lanes: dict[int, Lane] = {}
         self._messages = Messages(core.db)
-        self._recorder = Recorder(core)
+        self._recorder = Recorder(core, self.take)
+        self._began = core.clock.now()
         self._tasks: set[asyncio.Task[None]] = set()
         # Lanes that wait for room: those below their share, and those that have it and want more.
         self._crowded: OrderedDict[int, Lane] = OrderedDict()
@@ -97,7 +78,7 @@ class Deliver:
             lane = self._lanes.get(delivery.endpoint)
             if lane is None:
                 lane = self._lanes[delivery.endpoint] = Lane(delivery.endpoint)
-            lane.waiting.append(delivery)
+            lane.put(delivery)
             self._pump(lane)
 
     async def claim(self, room: int) -> Sequence[Owed]:
@@ -118,19 +99,18 @@ class Deliver:
         self._core.bells.ring(endpoint_topic(endpoint))
         lane = self._lanes.get(endpoint)
         if lane is not None:
-            lane.endpoint = lane.target = None
-            lane.changes += 1
+            lane.unload()
             # What was known of the receiver may have been the old address's.
-            lane.failures = lane.not_before = 0
-            if lane.resting and lane.filling is not None:
-                lane.filling.cancel()
-                lane.filling, lane.resting = None, False
-            self._pump(lane)
+            lane.breaker = Breaker()
+            self._wake(lane)
+            if lane.remembers and lane.filling is None and not self._stopping:
+                # When its attempts began is worth keeping, unless it was deleted.
+                lane.filling = self._spawn(self._load(lane))
             self._drop_if_idle(lane)
 
     @property
     def pending(self) -> int:
-        return sum(len(lane.waiting) + lane.in_flight for lane in self._lanes.values())
+        return sum(lane.count for lane in self._lanes.values())
 
     async def stop(self, grace: float) -> None:
         """Send nothing new; let attempts under way finish. What waits stays ours on paper, and the next start's."""
@@ -155,24 +135,24 @@ class Deliver:
 
     def _next(self, lane: Lane) -> tuple[Owed, Target] | None:
         """Take what the lane may send now, with its place. The target is as it is now: it may be changed any time."""
-        if self._stopping or not lane.waiting or lane.filling is not None:
+        if self._stopping or not lane.has_more or lane.filling is not None:
             return None
         if lane.endpoint is None:
             lane.filling = self._spawn(self._load(lane))
             return None
         if lane.in_flight >= lane.most:
             return None
-        if lane.not_before and lane.not_before > self._core.clock.now():
-            lane.filling, lane.resting = self._spawn(self._rest(lane)), True
+        now, monotonic = self._core.clock.now(), self._core.clock.monotonic()
+        if (free_at := lane.free_at(now, monotonic, self._core.nodes)) > now:
+            lane.filling, lane.resting = self._spawn(self._rest(lane, free_at)), True
             return None
         if not self._has_room(lane):
             line = self._crowded if lane.in_flight < FAIR_SHARE else self._sated
             line[lane.row] = lane
             return None
-        lane.in_flight += 1
         self._under_way += 1
         assert lane.target is not None, "loaded together with the endpoint"
-        return lane.waiting.popleft(), lane.target
+        return lane.take(), lane.target
 
     def _has_room(self, lane: Lane) -> bool:
         """Attempts under way have one bound for all, for sockets are finite; the more there are, the fairer it is."""
@@ -192,25 +172,42 @@ class Deliver:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _rest(self, lane: Lane) -> None:
-        """The receiver asked us to slow down."""
-        await self._core.clock.wait(asyncio.Event(), lane.not_before)
+    async def _rest(self, lane: Lane, until: int) -> None:
+        """The receiver asked us to slow down, has had all that its rate allows, or is broken."""
+        await self._core.clock.wait(asyncio.Event(), until)
         lane.filling, lane.resting = None, False
+        self._pump(lane)
+
+    def _wake(self, lane: Lane) -> None:
+        """It may have no more reason to rest."""
+        if lane.resting and lane.filling is not None:
+            lane.filling.cancel()
+            lane.filling, lane.resting = None, False
         self._pump(lane)
 
     async def _load(self, lane: Lane) -> None:
         """Read the endpoint; where it takes nothing now, let its deliveries go the way the store says."""
+        db = self._core.db
         while True:
             target, changes = None, lane.changes
+            # What is handed over from here on may be owed by how the endpoint is after a change.
+            before, keep = (len(lane.waiting), len(lane.behind)), set[int]()
             try:
-                endpoint = await self._core.db.read(endpoints.by_row, lane.row)
+                endpoint = await db.read(endpoints.by_row, lane.row)
                 if endpoint is None or endpoint.state is not EndpointState.ENABLED:
-                    if not await self._core.db.write(_put_away, lane.row, self._core.clock.now()):
+                    if not await db.write(_put_away, lane.row, self._core.clock.now()):
                         continue
                 elif endpoint.kind == STREAM:
-                    await queued.put_back(self._core, lane.row, lane.waiting)
+                    for queue in (lane.waiting, lane.behind):
+                        await queued.put_back(self._core, lane.row, queue)
+                    before = (0, 0)
                 else:
                     target = await target_of(self._core, endpoint)
+                    if endpoint.terms.ordered:
+                        # What was put in line meanwhile is in nobody's hands.
+                        rows = sorted(owed.delivery for owed in (*lane.waiting, *lane.behind))
+                        keep = await db.read(deliveries.in_hand, rows, self._core.node)
+                    await self._look_back(lane, endpoint)
                 if changes == lane.changes:
                     break
                 # Changed while we looked: what we saw may be the endpoint as it was before.
@@ -221,19 +218,29 @@ class Deliver:
                 log.exception("delivery.endpoint_fault", endpoint_row=lane.row)
             await self._core.clock.sleep(PAUSE_AFTER_FAULT_SECONDS)
         lane.filling = None
-        if target is None:
-            lane.waiting.clear()
-            lane.failures = 0
-            self._drop_if_idle(lane)
-            return
-        lane.endpoint, lane.target = endpoint, target
+        if endpoint is None:
+            lane.pace.begun.clear()
+        if endpoint is None or target is None:
+            lane.drop(*before)
+            lane.breaker = Breaker()
+        else:
+            if endpoint.terms.ordered:
+                lane.drop(*before, keep)
+            lane.loaded(endpoint, target)
         self._pump(lane)
+        self._drop_if_idle(lane)
+
+    async def _look_back(self, lane: Lane, endpoint: Endpoint) -> None:
+        """What this node's predecessors have sent of late counts for the rate too."""
+        limit, clock = endpoint.terms.rate_limit, self._core.clock
+        if limit is None or lane.pace.begun or self._began + span_ms(limit) <= clock.now():
+            return
+        since = clock.now() - span_ms(limit)
+        ages = [clock.now() - at for at in await self._core.db.read(deliveries.begun_since, lane.row, since)]
+        lane.pace.begun.extend(clock.monotonic() - age for age in ages)
 
     def _drop_if_idle(self, lane: Lane) -> None:
-        # What a lane knows of a failing receiver is kept; a job's own webhook will hardly be needed again.
-        # One that is not known any longer was changed or deleted meanwhile: there is nothing to remember of it.
-        remembers = lane.failures > 0 and lane.endpoint is not None and lane.endpoint.job is None
-        if not lane.waiting and not lane.in_flight and lane.filling is None and not remembers:
+        if not lane.has_more and not lane.in_flight and lane.filling is None and not lane.remembers:
             self._lanes.pop(lane.row, None)
 
     # --- one attempt ---------------------------------------------------------------------------------------------
@@ -255,7 +262,8 @@ class Deliver:
 
     async def _deliver(self, lane: Lane, owed: Owed, target: Target) -> None:
         try:
-            message = self._messages.kept(owed.event, target) or await self._messages.get(owed.event, target)
+            message = self._messages.kept(owed.event, target) or await self._read(lane, owed.event, target)
+            lane.pace.begin(self._core.clock.monotonic())
             attempt = await self._destinations[target.kind].send(message, target, NoSteps())
             await self._record(lane, owed, target.id, message, attempt)
         except Exception as error:
@@ -265,13 +273,34 @@ class Deliver:
             else:
                 log.exception("delivery.fault", endpoint=target.id)
             await self._core.clock.sleep(PAUSE_AFTER_FAULT_SECONDS)
-            lane.waiting.append(owed)
+            # What the store knows of the receiver may be other than what we judged.
+            lane.unload()
+            lane.put(owed)
+
+    async def _read(self, lane: Lane, event: int, target: Target) -> Message:
+        """What is no longer in memory, or not in this form."""
+        try:
+            return await self._messages.get(event, target)
+        except BaseException:
+            lane.pace.reserved -= 1
+            raise
 
     async def _record(self, lane: Lane, owed: Owed, endpoint_id: str, message: Message, attempt: Attempt) -> None:
-        now = self._core.clock.now()
-        verdict = retry.verdict(self._schedule, attempt, owed.attempts + 1, now, self._jitter())
-        await self._recorder.record(Tried(owed, attempt, verdict, message.type))
-        self._judge(lane, attempt, verdict, now)
+        now, jitter = self._core.clock.now(), self._jitter()
+        schedule = self._schedule if lane.schedule is None else lane.schedule
+        verdict = retry.verdict(schedule, attempt, owed.attempts + 1 - owed.round_from, now, jitter)
+        broken, cautious = lane.breaker.broken_at is not None, lane.breaker.cautious
+        mark = lane.breaker.judge(attempt, now, jitter)
+        ordered = lane.endpoint is not None and lane.endpoint.terms.ordered
+        await self._recorder.record(Tried(owed, attempt, verdict, message.type, ordered, mark))
+        if mark is Mark.HOPELESS or attempt.outcome in ENDING:
+            lane.unload()
+        elif cautious and not lane.breaker.cautious:
+            if broken and (lane.filling is None or lane.resting):
+                lane.sort()
+            self._wake(lane)
+        if verdict.next_at is not None:
+            self.wake_scan()
         self._count(owed, message, attempt, verdict)
         if verdict.state is DeliveryState.DELIVERED:
             # Asked first: of a line that nobody sees, its making would be most of the cost.
@@ -294,24 +323,8 @@ class Deliver:
         metrics.attempts.note(attempt.ms / 1000, attempt.outcome)
         if verdict.next_at is None:
             metrics.settled.bump(verdict.state)
-        if owed.attempts == 0:
+        if owed.attempts == 0 and not owed.replay:
             metrics.first_attempt.note(max(attempt.started_at - message.at, 0) / 1000)
-
-    def _judge(self, lane: Lane, attempt: Attempt, verdict: retry.Verdict, now: int) -> None:
-        """What an attempt says about the receiver as a whole."""
-        if attempt.outcome is Outcome.DELIVERED:
-            lane.failures = 0
-            return
-        lane.failures += 1
-        if attempt.outcome is Outcome.SLOW_DOWN:
-            wait = attempt.retry_after if attempt.retry_after is not None else 1.0
-            lane.not_before = max(lane.not_before, now + round(min(wait * 1000, retry.LONGEST_RETRY_AFTER)))
-        if attempt.outcome is Outcome.GONE:
-            lane.waiting.clear()
-            lane.endpoint = lane.target = None
-            lane.failures = 0
-        if verdict.next_at is not None:
-            self.wake_scan()
 
 
 async def _put_away(tx: Tx, endpoint: int, now: int) -> bool:

@@ -26,6 +26,7 @@ LONGEST_RETRY_AFTER = 10 * HOUR
 
 _FINAL = {
     Outcome.DELIVERED: DeliveryState.DELIVERED,
+    Outcome.LAST: DeliveryState.DELIVERED,
     Outcome.ABORT: DeliveryState.ABORTED,
     Outcome.GONE: DeliveryState.HELD,
 }
@@ -55,7 +56,7 @@ def next_attempt_at(
 
 
 def verdict(schedule: tuple[int, ...], attempt: Attempt, attempts: int, now: int, jitter: float) -> Verdict:
-    """`attempts` counts this one."""
+    """`attempts` counts this one, and those before it since its schedule began."""
     final = _FINAL.get(attempt.outcome)
     if final is not None:
         return Verdict(final)

@@ -123,6 +123,7 @@ def endpoint(registered: Endpoint) -> answers.Endpoint:
         "hook": registered.hook is not None,
         "state": registered.state,
         "disabled_reason": registered.disabled_reason,
+        "health": {"failing_since": when(registered.failing_since), "broken_since": when(registered.broken_at)},
         "created_at": rfc3339(registered.created_at),
         "updated_at": rfc3339(registered.updated_at),
     }

@@ -315,7 +315,7 @@ class Streams(Destination):
         self, stream: _Stream, schedule: tuple[int, ...], owed: Owed, message: Message, attempt: Attempt
     ) -> retry.Verdict:
         now, metrics = self._core.clock.now(), self._core.metrics
-        verdict = retry.verdict(schedule, attempt, owed.attempts + 1, now, self._jitter())
+        verdict = retry.verdict(schedule, attempt, owed.attempts + 1 - owed.round_from, now, self._jitter())
         await self._recorder.record(Tried(owed, attempt, verdict, message.type))
         metrics.attempts.note(attempt.ms / 1000, attempt.outcome)
         if verdict.next_at is None:

@@ -1,14 +1,14 @@
 """Deliveries and their attempts: what is owed to whom, and every try of it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from schemas import filters, ids
 from schemas.delivery import Attempt, Delivery, DeliveryState, Outcome, Owed, PastAttempt
 from schemas.endpoint import STREAM, Endpoint, EndpointState, wants
 from schemas.event import Event
-from service.store import endpoints, sql
+from service.store import endpoints, lines, sql
 from service.store.database import Reader, Row, Tx, Values
 
 _SQL = sql.beside(__file__)
@@ -16,6 +16,8 @@ _SQL = sql.beside(__file__)
 # The places for rows in the statement `delivered`; one that is not needed holds a row that there never is.
 _AT_ONCE = 16
 _PLACES = tuple(f"row_{number}" for number in range(_AT_ONCE))
+# Attempts looked at to learn when an endpoint's last ones began.
+_NEWEST = 5_000
 _NO_ROWS = (-1,) * _AT_ONCE
 
 
@@ -40,6 +42,19 @@ class Backlog:
     queued: int
     held: int
     held_since: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Nothing more will be tried of it. `led`: it was the head of its endpoint's line."""
+
+    delivery: int
+    endpoint: int
+    led: bool
+
+
+def _settled(row: Row) -> Settled:
+    return Settled(row["id"], row["endpoint_id"], row["head"] is not None)
 
 
 def _delivery(row: Row) -> Delivery:
@@ -75,15 +90,17 @@ async def fan_out(
         subscribers = [endpoint for endpoint in subscribers if filters.matches(endpoint.terms.filter, told)]
     if not subscribers:
         return []
-    await tx.run_many(_SQL["add"], [_new(event, endpoint, node) for endpoint in subscribers])
+    # One at a time: behind another one it waits in line.
+    behind = await lines.led(tx, [endpoint for endpoint in subscribers if endpoint.in_line])
+    await tx.run_many(_SQL["add"], [_new(event, endpoint, node, behind) for endpoint in subscribers])
     rows = await tx.all(_SQL["added"], {"event": event.row, "node": node})
     return [Owed(row["id"], row["endpoint_id"], event.row, 0) for row in rows]
 
 
-def _new(event: Event, endpoint: Endpoint, node: int) -> Values:
+def _new(event: Event, endpoint: Endpoint, node: int, behind: Collection[int]) -> Values:
     """For an endpoint that takes nothing now the delivery is held; one that is come for waits in its queue."""
     held = endpoint.state is not EndpointState.ENABLED
-    ours = not held and endpoint.kind != STREAM
+    ours = not held and endpoint.kind != STREAM and endpoint.row not in behind
     return {
         "public_id": ids.new_id("dlv", event.created_at),
         "project": event.project,
@@ -91,21 +108,23 @@ def _new(event: Event, endpoint: Endpoint, node: int) -> Values:
         "endpoint": endpoint.row,
         "state": DeliveryState.HELD if held else DeliveryState.PENDING,
         "node": node if ours else None,
+        "head": 1 if ours and endpoint.in_line else None,
         "now": event.created_at,
         "held_at": event.created_at if held else None,
     }
 
 
 async def claim(tx: Tx, node: int, now: int, limit: int) -> list[Owed]:
+    """Oldest events first."""
     rows = await tx.all(_SQL["claim"], {"node": node, "now": now, "limit": limit})
-    return [Owed(row["id"], row["endpoint_id"], row["event_id"], row["attempts"]) for row in rows]
+    return sorted(map(lines.owed, rows), key=lambda owed: owed.event)
 
 
 async def claim_queued(tx: Tx, endpoint: int, node: int, limit: int) -> list[tuple[Owed, str]]:
-    """Take what is queued for an endpoint, the oldest first; each with its public id."""
+    """Take what is queued for an endpoint, live before replayed and the oldest first; each with its public id."""
     rows = await tx.all(_SQL["claim_queued"], {"endpoint": endpoint, "node": node, "limit": limit})
-    rows = sorted(rows, key=lambda row: int(row["event_id"]))
-    return [(Owed(row["id"], row["endpoint_id"], row["event_id"], row["attempts"]), row["public_id"]) for row in rows]
+    taken = [(lines.owed(row), str(row["public_id"])) for row in rows]
+    return sorted(taken, key=lambda entry: (entry[0].replay, entry[0].event))
 
 
 async def requeue(tx: Tx, rows: Sequence[int], node: int) -> None:
@@ -130,13 +149,19 @@ async def lock(tx: Tx, rows: Sequence[int]) -> None:
         await tx.all(_SQL["lock"], places)
 
 
-async def delivered(tx: Tx, rows: Sequence[int], node: int, attempts: int, now: int) -> set[int]:
-    """Settle many that were delivered at the same number of attempts. Which of them were this node's."""
-    ours: set[int] = set()
+async def in_hand(reader: Reader, rows: Sequence[int], node: int) -> set[int]:
+    """Which of these are pending and this node's."""
+    found = [row for places in _places(rows) for row in await reader.all(_SQL["in_hand"], {"node": node, **places})]
+    return {row["id"] for row in found}
+
+
+async def delivered(tx: Tx, rows: Sequence[int], node: int, attempts: int, now: int) -> list[Settled]:
+    """Settle many that were delivered at the same number of attempts: those that were this node's, or nobody's."""
+    settled: list[Settled] = []
     for places in _places(rows):
         values = {"node": node, "attempts": attempts, "now": now, **places}
-        ours.update(row["id"] for row in await tx.all(_SQL["delivered"], values))
-    return ours
+        settled += map(_settled, await tx.all(_SQL["delivered"], values))
+    return settled
 
 
 def _places(rows: Sequence[int]) -> Iterator[dict[str, int]]:
@@ -146,10 +171,11 @@ def _places(rows: Sequence[int]) -> Iterator[dict[str, int]]:
         yield dict(zip(_PLACES, (*some, *_NO_ROWS[len(some) :]), strict=True))
 
 
-async def settle(tx: Tx, delivery: int, node: int, state: DeliveryState, attempts: int, now: int) -> bool:
-    """Nothing more will be tried, or (`held`) not now. False where the row is no longer this node's."""
+async def settle(tx: Tx, delivery: int, node: int, state: DeliveryState, attempts: int, now: int) -> Settled | None:
+    """Nothing more will be tried, or (`held`) not now. None where the row is no longer this node's."""
     values = {"delivery": delivery, "node": node, "state": state, "attempts": attempts, "now": now}
-    return await tx.run(_SQL["settle"], values) == 1
+    row = await tx.one(_SQL["settle"], values)
+    return None if row is None else _settled(row)
 
 
 async def retry(tx: Tx, delivery: int, node: int, attempts: int, at: int) -> bool:
@@ -162,9 +188,12 @@ async def hold(tx: Tx, endpoint: int, now: int) -> int:
     return await tx.run(_SQL["hold"], {"endpoint": endpoint, "now": now})
 
 
-async def unhold(tx: Tx, endpoint: int, now: int) -> int:
-    """Owe again what was held; the scan finds it."""
-    return await tx.run(_SQL["unhold"], {"endpoint": endpoint, "now": now})
+async def unhold(tx: Tx, endpoint: Endpoint, now: int) -> int:
+    """Owe again what was held; the scan finds it, or in a line its first."""
+    count = await tx.run(_SQL["unhold"], {"endpoint": endpoint.row, "due_at": None if endpoint.in_line else now})
+    if endpoint.in_line:
+        await lines.lead(tx, endpoint.row, now)
+    return count
 
 
 async def discard(tx: Tx, endpoint: int, now: int) -> int:
@@ -206,6 +235,12 @@ async def add_attempts(tx: Tx, made: Sequence[tuple[int, int, Attempt]]) -> None
             for delivery, number, attempt in made
         ],
     )
+
+
+async def begun_since(reader: Reader, endpoint: int, since: int) -> Sequence[int]:
+    """When attempts for an endpoint began, after `since`, as far as they are among the newest of all."""
+    rows = await reader.all(_SQL["begun_since"], {"endpoint": endpoint, "since": since, "look": _NEWEST})
+    return [row["started_at"] for row in rows]
 
 
 async def attempts(reader: Reader, delivery: int) -> Sequence[PastAttempt]:

@@ -1,6 +1,6 @@
 -- name: add
-INSERT INTO deliveries (public_id, project_id, event_id, endpoint_id, state, node, created_at, held_at)
-VALUES (:public_id, :project, :event, :endpoint, :state, :node, :now, :held_at);
+INSERT INTO deliveries (public_id, project_id, event_id, endpoint_id, state, node, created_at, held_at, head)
+VALUES (:public_id, :project, :event, :endpoint, :state, :node, :now, :held_at, :head);
 
 -- What this node has to send; what is queued is nobody's.
 -- name: added
@@ -13,17 +13,17 @@ WHERE id IN (
     SELECT id FROM deliveries WHERE due_at IS NOT NULL AND due_at <= :now
     ORDER BY due_at, id LIMIT :limit /*postgres FOR UPDATE SKIP LOCKED */
 )
-RETURNING id, endpoint_id, event_id, attempts;
+RETURNING id, endpoint_id, event_id, attempts, round_from, replay;
 
--- What is queued for an endpoint, the oldest event first.
+-- What is queued for an endpoint, live before replayed, the oldest event first.
 -- name: claim_queued
 UPDATE deliveries SET node = :node
 WHERE id IN (
     SELECT id FROM deliveries
     WHERE endpoint_id = :endpoint AND state = 'pending' AND due_at IS NULL AND node IS NULL
-    ORDER BY event_id LIMIT :limit /*postgres FOR UPDATE SKIP LOCKED */
+    ORDER BY endpoint_id, (replay IS NOT NULL), event_id LIMIT :limit /*postgres FOR UPDATE SKIP LOCKED */
 )
-RETURNING id, public_id, endpoint_id, event_id, attempts;
+RETURNING id, public_id, endpoint_id, event_id, attempts, round_from, replay;
 
 -- Back into the queue of its endpoint, untried.
 -- name: requeue
@@ -43,7 +43,8 @@ SELECT MIN(due_at) AS due_at FROM deliveries WHERE due_at IS NOT NULL;
 UPDATE deliveries SET state = :state, attempts = :attempts, retry_at = NULL, due_at = NULL, node = NULL,
     held_at = CASE WHEN CAST(:state AS TEXT) = 'held' THEN COALESCE(held_at, CAST(:now AS BIGINT)) END,
     finished_at = CASE WHEN CAST(:state AS TEXT) <> 'held' THEN CAST(:now AS BIGINT) END
-WHERE id = :delivery AND node = :node AND state IN ('pending', 'held');
+WHERE id = :delivery AND node = :node AND state IN ('pending', 'held')
+RETURNING id, endpoint_id, head;
 
 -- SQLite's one writer has them anyway.
 -- name: lock
@@ -52,15 +53,22 @@ SELECT id FROM deliveries WHERE id IN (
     :row_8, :row_9, :row_10, :row_11, :row_12, :row_13, :row_14, :row_15
 ) ORDER BY id /*postgres FOR NO KEY UPDATE */;
 
--- The common case of settle, for many at once.
+-- name: in_hand
+SELECT id FROM deliveries WHERE node = :node AND state = 'pending' AND id IN (
+    :row_0, :row_1, :row_2, :row_3, :row_4, :row_5, :row_6, :row_7,
+    :row_8, :row_9, :row_10, :row_11, :row_12, :row_13, :row_14, :row_15
+);
+
+-- The common case of settle, for many at once. What its receiver has taken is delivered, also where its endpoint was
+-- paused and resumed meanwhile, so that it is nobody's; unless another attempt was made since.
 -- name: delivered
 UPDATE deliveries SET state = 'delivered', attempts = :attempts, retry_at = NULL, due_at = NULL, node = NULL,
     finished_at = :now
-WHERE node = :node AND state IN ('pending', 'held') AND id IN (
+WHERE (node = :node OR (node IS NULL AND attempts < :attempts)) AND state IN ('pending', 'held') AND id IN (
     :row_0, :row_1, :row_2, :row_3, :row_4, :row_5, :row_6, :row_7,
     :row_8, :row_9, :row_10, :row_11, :row_12, :row_13, :row_14, :row_15
 )
-RETURNING id;
+RETURNING id, endpoint_id, head;
 
 -- name: retry
 UPDATE deliveries SET attempts = :attempts, node = NULL,
@@ -72,9 +80,10 @@ WHERE id = :delivery AND node = :node AND state IN ('pending', 'held');
 UPDATE deliveries SET state = 'held', held_at = :now, due_at = NULL, retry_at = NULL
 WHERE endpoint_id = :endpoint AND state = 'pending';
 
--- What was held flows again. An attempt that is just under way may be made twice, under the same webhook-id.
+-- What was held flows again, or is put in line. An attempt that is just under way may be made twice, under the same
+-- webhook-id.
 -- name: unhold
-UPDATE deliveries SET state = 'pending', held_at = NULL, node = NULL, due_at = :now
+UPDATE deliveries SET state = 'pending', held_at = NULL, node = NULL, head = NULL, due_at = CAST(:due_at AS BIGINT)
 WHERE endpoint_id = :endpoint AND state = 'held';
 
 -- name: discard
@@ -88,6 +97,12 @@ WHERE id = :delivery AND node = :node;
 -- name: add_attempt
 INSERT INTO attempts (public_id, delivery_id, number, started_at, ms, outcome, status, error, response_head)
 VALUES (:public_id, :delivery, :number, :started_at, :ms, :outcome, :status, :error, :response_head);
+
+-- Only the newest are looked at: it is asked soon after a start, of an endpoint with a rate.
+-- name: begun_since
+SELECT started_at FROM attempts JOIN deliveries ON deliveries.id = attempts.delivery_id
+WHERE attempts.id > (SELECT MAX(id) FROM attempts) - :look AND started_at > :since AND endpoint_id = :endpoint
+ORDER BY started_at;
 
 -- name: attempts
 SELECT public_id, number, started_at, ms, outcome, status, error, response_head

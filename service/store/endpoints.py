@@ -1,7 +1,7 @@
 """Endpoints: subscribers' registrations. Secret and header values are sealed before they come here."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from schemas import filters
@@ -81,6 +81,8 @@ def _endpoint(row: Row) -> Endpoint:
         disabled_reason=row["disabled_reason"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        failing_since=row["failing_since"],
+        broken_at=row["broken_at"],
         sealed_old_secret=row["old_secret"],
         old_secret_until=row["old_secret_until"],
         hook=row["hook"],
@@ -185,6 +187,42 @@ async def disable(tx: Tx, endpoint: int, reason: str, now: int) -> Endpoint | No
 async def enable(tx: Tx, endpoint: int, now: int) -> bool:
     """False where it was enabled already."""
     return await tx.run(_SQL["enable"], {"endpoint": endpoint, "now": now}) == 1
+
+
+async def pause(tx: Tx, endpoint: int, now: int) -> bool:
+    """False where it was not enabled."""
+    return await tx.run(_SQL["pause"], {"endpoint": endpoint, "now": now}) == 1
+
+
+async def resume(tx: Tx, endpoint: int, now: int) -> bool:
+    """False where it was not paused."""
+    return await tx.run(_SQL["resume"], {"endpoint": endpoint, "now": now}) == 1
+
+
+async def failing(tx: Tx, endpoint: int, now: int) -> None:
+    """An attempt failed, and none before it, as far as anybody knows."""
+    await tx.run(_SQL["failing"], {"endpoint": endpoint, "now": now})
+
+
+async def broken(tx: Tx, endpoint: int, now: int) -> None:
+    await tx.run(_SQL["broken"], {"endpoint": endpoint, "now": now})
+
+
+async def well(tx: Tx, endpoint: int) -> Endpoint:
+    """Its receiver takes what it is sent. The endpoint as it is now."""
+    row = await tx.one(_SQL["well"], {"endpoint": endpoint})
+    assert row is not None, f"endpoint row {endpoint} is missing"
+    return _endpoint(row)
+
+
+async def delivered_since(tx: Tx, endpoint: int, since: int) -> bool:
+    """Whether it took anything, from any node, after this time. Looks at all that it was ever owed."""
+    return await tx.one(_SQL["delivered_since"], {"endpoint": endpoint, "since": since}) is not None
+
+
+async def standing(reader: Reader) -> Mapping[str, int]:
+    """How many are enabled, paused, disabled, and enabled but broken; of all projects, those of jobs left out."""
+    return {row["standing"]: row["count"] for row in await reader.all(_SQL["standing"], {})}
 
 
 async def delete(tx: Tx, endpoint: int, now: int) -> bool:

@@ -36,10 +36,12 @@ SELECT * FROM endpoints WHERE project_id = :project AND job_id IS NULL AND delet
 UNION ALL
 SELECT * FROM endpoints WHERE job_id = :job AND deleted_at IS NULL;
 
+-- A new address has not failed yet; whether its receiver is well again, the next attempt shows.
 -- name: change
 UPDATE endpoints SET url = :url, events = :events, channels = :channels, filter = :filter, description = :description,
     headers = :headers, format = :format, signatures = :signatures, rate_limit = :rate_limit,
     max_in_flight = :max_in_flight, ordered = :ordered, retry_schedule = :retry_schedule, updated_at = :now,
+    failing_since = CASE WHEN failing_since IS NOT NULL AND url <> :url THEN CAST(:now AS BIGINT) ELSE failing_since END,
     hook = CASE WHEN hook IS NOT NULL THEN CAST(:hook AS TEXT) END
 WHERE id = :endpoint AND deleted_at IS NULL;
 
@@ -59,9 +61,40 @@ UPDATE endpoints SET state = 'disabled', disabled_reason = :reason, updated_at =
 WHERE id = :endpoint AND state <> 'disabled' AND deleted_at IS NULL
 RETURNING *;
 
+-- What was known of a receiver that somebody vouches for is forgotten.
 -- name: enable
-UPDATE endpoints SET state = 'enabled', disabled_reason = NULL, updated_at = :now
+UPDATE endpoints SET state = 'enabled', disabled_reason = NULL, failing_since = NULL, broken_at = NULL, updated_at = :now
 WHERE id = :endpoint AND state <> 'enabled' AND deleted_at IS NULL;
+
+-- name: pause
+UPDATE endpoints SET state = 'paused', updated_at = :now
+WHERE id = :endpoint AND state = 'enabled' AND deleted_at IS NULL;
+
+-- name: resume
+UPDATE endpoints SET state = 'enabled', updated_at = :now
+WHERE id = :endpoint AND state = 'paused' AND deleted_at IS NULL;
+
+-- Several nodes may find the same out: the first says since when.
+-- name: failing
+UPDATE endpoints SET failing_since = :now WHERE id = :endpoint AND failing_since IS NULL AND deleted_at IS NULL;
+
+-- name: broken
+UPDATE endpoints SET broken_at = :now, failing_since = COALESCE(failing_since, :now)
+WHERE id = :endpoint AND broken_at IS NULL AND deleted_at IS NULL;
+
+-- name: well
+UPDATE endpoints SET failing_since = NULL, broken_at = NULL WHERE id = :endpoint
+RETURNING *;
+
+-- name: delivered_since
+SELECT id FROM deliveries WHERE endpoint_id = :endpoint AND state = 'delivered' AND finished_at > :since
+ORDER BY id DESC LIMIT 1;
+
+-- Those of jobs are as many as jobs, and nobody can do anything about one.
+-- name: standing
+SELECT CASE WHEN state = 'enabled' AND broken_at IS NOT NULL THEN 'broken' ELSE state END AS standing, COUNT(*) AS count
+FROM endpoints WHERE job_id IS NULL AND deleted_at IS NULL
+GROUP BY 1;
 
 -- name: delete
 UPDATE endpoints SET deleted_at = :now, updated_at = :now

@@ -26,6 +26,13 @@ async def last_beat(reader: Reader) -> int | None:
     return None if row is None or row["beat_at"] is None else int(row["beat_at"])
 
 
+async def living(reader: Reader) -> int:
+    """How many have not ended, as far as is known."""
+    row = await reader.one(_SQL["living"], {})
+    assert row is not None
+    return int(row["count"])
+
+
 async def newest(reader: Reader) -> int:
     """The node that joined last, by row."""
     row = await reader.one(_SQL["newest"], {})

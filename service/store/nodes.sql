@@ -41,6 +41,9 @@ UPDATE deliveries
 SET node = NULL, due_at = CASE WHEN state = 'pending' THEN CAST(:now AS BIGINT) END
 WHERE node = :dead;
 
+-- name: living
+SELECT COUNT(*) AS count FROM nodes WHERE ended_at IS NULL;
+
 -- name: last_beat
 SELECT MAX(beat_at) AS beat_at FROM nodes WHERE ended_at IS NULL;
 

@@ -1,6 +1,7 @@
-"""Endpoints: subscribers' registrations, and a test shot."""
+"""Endpoints: subscribers' registrations, whether they are served now, and a test shot."""
 
 import json
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from starlette.requests import Request
@@ -10,15 +11,15 @@ from handlers import standardwebhooks
 from handlers.destinations.contract import Message, NoSteps
 from schemas import answers, ids
 from schemas.delivery import Outcome
-from schemas.endpoint import STREAM, Endpoint, EndpointPatch, EndpointRequest, Scheme, Terms
+from schemas.endpoint import STREAM, Endpoint, EndpointPatch, EndpointRequest, EndpointState, Scheme, Terms
 from schemas.event import envelope, rfc3339
 from schemas.event_types import TEST_TYPE
-from schemas.problem import FieldError, invalid, not_found
+from schemas.problem import FieldError, Problem, invalid, not_found
 from service.pipeline import shown
 from service.pipeline.core import Core
 from service.pipeline.messages import written
 from service.pipeline.target import signing_key, target_of
-from service.store import deliveries, endpoints, projects
+from service.store import deliveries, endpoints, lines, projects
 from service.store.database import Reader, Tx
 from service.store.keys import Principal
 from service.web.lists import Begin, Entry, listed
@@ -98,40 +99,85 @@ async def change(request: Request, who: Principal) -> Response:
         raise invalid([FieldError("url", "an endpoint of kind stream has none")])
     await site.core.db.write(_change, site, endpoint, patch)
     site.deliver.endpoint_changed(endpoint.row)
+    site.deliver.wake_scan()
     return Answer(shown.endpoint(await find(request, who)))
 
 
 async def _change(tx: Tx, site: Site, endpoint: Endpoint, patch: EndpointPatch) -> None:
-    await projects.lock(tx, endpoint.project)
     # Locked: its headers are written back as they stand here, and may be sealed anew at any time.
-    current = await endpoints.locked(tx, endpoint.row)
-    if current is None:
-        raise not_found("endpoint")
+    current = await _current(tx, endpoint)
     sealed = None if patch.headers is None else site.core.vault.seal(current.id, json.dumps(patch.headers))
-    terms = patch.changed(current.terms, sealed)
+    terms, now = patch.changed(current.terms, sealed), site.clock.now()
     if current.hook is not None:
         same = await endpoints.hook(tx, current.project, terms)
         if same is not None and same.row != current.row:
             raise invalid([FieldError("url", f"{same.id} is a hook that subscribes to the same already")])
     await _key_for(tx, site.core, endpoint.project, terms)
-    await endpoints.change(tx, current.row, terms, site.clock.now())
+    await endpoints.change(tx, current.row, terms, now)
+    if terms.ordered != current.terms.ordered and current.kind != STREAM:
+        await (lines.form if terms.ordered else lines.scatter)(tx, current.row, now)
 
 
 async def enable(request: Request, who: Principal) -> Response:
     """A disabled endpoint is served again, and what was held for it is sent."""
+    return await _turned(request, who, serve_again)
+
+
+async def pause(request: Request, who: Principal) -> Response:
+    """What is owed to it is held from now on; attempts under way still count."""
+    return await _turned(request, who, _pause)
+
+
+async def resume(request: Request, who: Principal) -> Response:
+    """A paused endpoint is served again, and what was held for it is sent."""
+    return await _turned(request, who, _resume)
+
+
+async def _turned(request: Request, who: Principal, unit: Callable[[Tx, Endpoint, int], Awaitable[None]]) -> Response:
     site = site_of(request)
     endpoint = await find(request, who)
-    await site.core.db.write(serve_again, endpoint, site.clock.now())
+    await site.core.db.write(unit, endpoint, site.clock.now())
     site.deliver.endpoint_changed(endpoint.row)
     site.deliver.wake_scan()
     return Answer(shown.endpoint(await find(request, who)))
 
 
+async def _current(tx: Tx, endpoint: Endpoint) -> Endpoint:
+    """As it is now; no event is owed to it, and nobody else changes it, before the unit's end."""
+    await projects.lock(tx, endpoint.project)
+    current = await endpoints.locked(tx, endpoint.row)
+    if current is None:
+        raise not_found("endpoint")
+    return current
+
+
 async def serve_again(tx: Tx, endpoint: Endpoint, now: int) -> None:
     """It takes deliveries again, what was held too."""
-    await projects.lock(tx, endpoint.project)
-    if await endpoints.enable(tx, endpoint.row, now):
-        await deliveries.unhold(tx, endpoint.row, now)
+    current = await _current(tx, endpoint)
+    if await endpoints.enable(tx, current.row, now):
+        await deliveries.unhold(tx, current, now)
+
+
+async def _pause(tx: Tx, endpoint: Endpoint, now: int) -> None:
+    current = _not_disabled(await _current(tx, endpoint))
+    if await endpoints.pause(tx, current.row, now):
+        await deliveries.hold(tx, current.row, now)
+
+
+async def _resume(tx: Tx, endpoint: Endpoint, now: int) -> None:
+    current = _not_disabled(await _current(tx, endpoint))
+    if await endpoints.resume(tx, current.row, now):
+        await deliveries.unhold(tx, current, now)
+
+
+def _not_disabled(endpoint: Endpoint) -> Endpoint:
+    """Raises Problem 409: whoever pauses and resumes must not serve by chance what was disabled for a reason."""
+    if endpoint.state is EndpointState.DISABLED:
+        reason = (
+            f"It is disabled ({endpoint.disabled_reason}): POST /v1/endpoints/{endpoint.id}/enable serves it again."
+        )
+        raise Problem(409, "endpoint_disabled", reason)
+    return endpoint
 
 
 async def delete(request: Request, who: Principal) -> Response:
@@ -160,7 +206,7 @@ async def test(request: Request, who: Principal) -> Response:
     message = written(Message(event_id, TEST_TYPE, body.encode(), now), target)
     attempt = await site.destinations[endpoint.kind].send(message, target, NoSteps())
     told: answers.TestShot = {
-        "delivered": attempt.outcome is Outcome.DELIVERED,
+        "delivered": attempt.outcome in (Outcome.DELIVERED, Outcome.LAST),
         "event": event_id,
         "at": rfc3339(attempt.started_at),
         "status": attempt.status,

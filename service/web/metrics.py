@@ -1,15 +1,17 @@
 """`/metrics`: what was counted since the start, and how things stand now."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
 
+from schemas.endpoint import EndpointState
 from schemas.problem import Problem
 from service.metrics import Metrics
 from service.security import keys as security_keys
-from service.store import deliveries, jobs, submissions
+from service.store import deliveries, endpoints, jobs, submissions
 from service.store.database import Reader, StoreUnavailable
 from service.vendors import Vendors
 from service.web.site import site_of
@@ -21,6 +23,7 @@ class _Standing:
     jobs_in_hand: list[jobs.Queue]
     tasks_open: dict[str, int]
     deliveries: deliveries.Backlog
+    endpoints: Mapping[str, int]
 
 
 async def index(request: Request) -> Response:
@@ -57,6 +60,7 @@ async def _standing(reader: Reader) -> _Standing:
         await jobs.in_hand(reader),
         await submissions.open_by_vendor(reader),
         await deliveries.backlog(reader),
+        await endpoints.standing(reader),
     )
 
 
@@ -92,6 +96,8 @@ def _set(metrics: Metrics, standing: _Standing | None, now: int) -> None:
     metrics.deliveries_overdue.set(_since(backlog.next_due, now))
     metrics.deliveries_in_hand.set(backlog.in_hand)
     metrics.deliveries_oldest.set(_since(backlog.oldest_in_hand, now))
+    for state in (*EndpointState, "broken"):
+        metrics.endpoints.set(standing.endpoints.get(state, 0), state)
     metrics.deliveries_queued.set(backlog.queued)
     metrics.deliveries_held.set(backlog.held)
     metrics.deliveries_held_oldest.set(_since(backlog.held_since, now))

@@ -96,6 +96,8 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(GET, "/v1/endpoints/{id}/secret", signing.secret, Role.WRITE, "An endpoint's signing secret"),
     Route(POST, "/v1/endpoints/{id}/rotate-secret", signing.rotate_secret, Role.WRITE,
           "A new signing secret; the old one signs too for a while", Rotation),
+    Route(POST, "/v1/endpoints/{id}/pause", endpoints.pause, Role.WRITE, "Hold all that is owed to an endpoint"),
+    Route(POST, "/v1/endpoints/{id}/resume", endpoints.resume, Role.WRITE, "Serve a paused endpoint again"),
     Route(POST, "/v1/endpoints/{id}/enable", endpoints.enable, Role.WRITE, "Serve a disabled endpoint again"),
     Route(POST, "/v1/endpoints/{id}/test", endpoints.test, Role.WRITE, "Send a signed test message now"),
     Route(GET, "/v1/endpoints/{id}/stream", streams.deliveries, Role.WRITE,

@@ -24,7 +24,7 @@ from service.web.waiting import MOST_PER_PROJECT
 from tests.acceptance.helpers import CUTOUT, ENLARGE, NEVER, play, reached, webhook_of
 from tests.acceptance.made import form, hold_work, picture, queue
 from tests.faulty_store import TroubledStore, away, bug, troubled_store
-from tests.harness import Client, Stand, receiver, stand
+from tests.harness import PATIENCE, Client, Stand, receiver, stand
 from tests.vendors.perfectcorp_by_hand import AT_ONCE
 
 pytestmark = pytest.mark.anyio
@@ -169,7 +169,15 @@ async def _endpoints(it: Stand, client: Client) -> None:
         await there.wait_for(4)
         _, page = await client.call("GET", f"/v1/deliveries?endpoint={made['id']}&limit=1")
         await client.call("GET", f"/v1/deliveries/{page['data'][0]['id']}")
-        await client.call("POST", f"{path}/enable")
+        served = [(await client.call("POST", f"{path}/{verb}"))[0] for verb in ("pause", "resume", "enable")]
+        assert served == [200, 200, 200]
+        there.answers = [web.Response(status=410)]
+        await client.submit(ENLARGE, inputs={"image": {"url": it.vanceai.base_url}})
+        async with asyncio.timeout(PATIENCE):
+            while (await client.call("GET", path))[1]["state"] != "disabled":
+                pass
+        refused = [(await client.call("POST", f"{path}/{verb}"))[0] for verb in ("pause", "resume")]
+        assert refused == [409, 409]
         assert (await client.call("DELETE", path))[0] == 204
 
 

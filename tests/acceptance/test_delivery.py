@@ -75,7 +75,7 @@ async def test_a_delivery_is_signed_so_that_others_software_believes_it(tmp_path
 # What a receiver may say.
 
 
-@pytest.mark.parametrize("answer", [says(410), says(200, webhook_delivery="disable")])
+@pytest.mark.parametrize("answer", [says(410), says(404, webhook_delivery="disable")])
 async def test_a_receiver_that_is_gone_is_disabled_at_once_and_what_it_is_owed_is_held(
     tmp_path: Path, answer: Callable[[web.Request], Awaitable[web.Response]]
 ) -> None:
@@ -98,6 +98,22 @@ async def test_a_receiver_that_is_gone_is_disabled_at_once_and_what_it_is_owed_i
         assert len(gone.got) == 1
 
 
+async def test_what_a_receiver_takes_as_its_last_is_delivered_and_the_endpoint_disabled(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it, receiver() as leaving:
+        leaving.answers = [says(200, webhook_delivery="disable")]
+        endpoint = await it.client.subscribe(leaving.url, events=QUEUED)
+        last = await it.event()
+        taken = await it.until(last, endpoint, lambda found: found["state"] != "pending")
+        assert (taken["state"], taken["attempts"][0]["outcome"]) == ("delivered", "last")
+        found = await it.endpoint(endpoint)
+        assert (found["state"], found["disabled_reason"]) == ("disabled", "gone")
+        assert (await it.delivery(await it.event(), endpoint))["state"] == "held"
+        assert (await it.client.call("POST", f"/v1/endpoints/{endpoint['id']}/enable"))[0] == 200
+        # What it took is not sent again.
+        got = await leaving.wait_for(2)
+        assert [entry.headers["webhook-id"] for entry in got].count(last) == 1
+
+
 async def test_what_waits_behind_the_one_that_disabled_the_endpoint_is_held_too(tmp_path: Path) -> None:
     gate = Gate()
 
@@ -117,9 +133,10 @@ async def test_what_waits_behind_the_one_that_disabled_the_endpoint_is_held_too(
         assert len(bad.got) == 1
 
 
-async def test_a_receiver_may_give_one_delivery_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", [200, 410, 500])
+async def test_a_receiver_may_give_one_delivery_up(tmp_path: Path, status: int) -> None:
     async with rig(tmp_path) as it, receiver() as good:
-        good.answers = [says(500, webhook_delivery="abort")]
+        good.answers = [says(status, webhook_delivery="abort")]
         endpoint = await it.client.subscribe(good.url, events=QUEUED)
         first = await it.event()
         await it.until(first, endpoint, lambda found: found["state"] == "aborted")
@@ -157,6 +174,35 @@ async def test_a_receiver_that_asks_for_time_gets_it_up_to_ten_hours(
         await busy.wait_for(3)
         for event in (first, second):
             await it.until(event, endpoint, lambda found: found["state"] == "delivered")
+
+
+@pytest.mark.parametrize("status", [502, 504])
+async def test_a_gateway_that_asks_for_time_puts_off_that_delivery_and_no_other(tmp_path: Path, status: int) -> None:
+    async with rig(tmp_path) as it, receiver() as shop:
+        shop.answers = [says(status, Retry_After="120")]
+        endpoint = await it.client.subscribe(shop.url, events=QUEUED)
+        first = await it.event()
+        delivery = await it.tried(first, endpoint, 1)
+        assert at(delivery["next_attempt_at"]) - it.clock.now() == 120 * SECOND
+        second = await it.event()
+        await it.until(second, endpoint, lambda found: found["state"] == "delivered")
+        it.pass_until(delivery["next_attempt_at"])
+        await it.until(first, endpoint, lambda found: found["state"] == "delivered")
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_receiver_that_is_too_busy_slows_its_endpoint_down_even_without_a_word_for_how_long(
+    tmp_path: Path, status: int
+) -> None:
+    async with rig(tmp_path) as it, receiver() as busy:
+        busy.answers = [says(status)]
+        endpoint = await it.client.subscribe(busy.url, events=QUEUED)
+        await it.tried(await it.event(), endpoint, 1)
+        second = await it.event()
+        await it.clock.settle()
+        assert (await it.delivery(second, endpoint))["attempt_count"] == 0
+        await it.clock.advance(SECOND)
+        await it.until(second, endpoint, lambda found: found["state"] == "delivered")
 
 
 async def test_a_service_stops_at_once_though_a_receiver_asked_for_hours(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from handlers.destinations.contract import Message
 from schemas.event import EventType
 from service.pipeline import retry
 from service.pipeline.core import Announced, Core
-from service.pipeline.deliver import Deliver, Lane
+from service.pipeline.deliver import Deliver
+from service.pipeline.lane import Lane
 from service.store import deliveries, endpoints, events
 from service.store.database import Tx
 from tests.acceptance.delivery_rig import FAILS, QUEUED, Gate, failing, rig, says

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.pipeline.deliver import Lane
+from service.pipeline.lane import Lane
 from service.pipeline.retry import HOUR, SECOND
 from service.retention import PASS_SECONDS
 from tests.acceptance.delivery_rig import QUEUED, Gate, Rig, at, rig, says

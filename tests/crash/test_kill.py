@@ -342,6 +342,23 @@ async def test_a_delivery_that_was_cut_off_is_made_again_under_the_same_id(
         assert first.verified(endpoint["secret"]) == second.verified(endpoint["secret"])
 
 
+@pytest.mark.parametrize("die", ["before:record.write_down:3", "after:record.write_down:3"])
+async def test_an_order_outlives_a_kill(launch: Launch, data_dir: Path, photo: Path, die: str) -> None:
+    async with scene(launch, data_dir, photo) as place:
+        service = await place.start(die)
+        await place.client.subscribe(place.receiver.url, events=["job.*"], ordered=True)
+        jobs = []
+        with contextlib.suppress(aiohttp.ClientError):
+            jobs.extend([await place.submit(ENLARGE) for _ in range(4)])
+        await service.killed()
+        await place.start()
+        jobs.append(await place.submit(ENLARGE))
+        await place.receiver.event_of(jobs[-1], "job.succeeded")
+        came = list(dict.fromkeys(got.event["sequence"] for got in place.receiver.got))
+        assert came == list(range(1, len(came) + 1)), "each once at least, and none before its turn"
+        await place.all_was_told()
+
+
 @pytest.mark.parametrize("die", ["before:record.write_down:1", "after:record.write_down:1"])
 async def test_a_delivery_is_repeated_only_if_its_answer_is_not_on_paper(
     launch: Launch, data_dir: Path, photo: Path, die: str

@@ -18,7 +18,7 @@ from handlers.destinations.webhook import Webhook
 from handlers.http import Http
 from schemas.delivery import Attempt, Outcome
 from schemas.endpoint import Target
-from tests.unit.http_servers import OK, Names, Talk, client, guarded, serving, talking
+from tests.unit.http_servers import OK, Kind, Names, Talk, client, guarded, serving, talking
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("each_client")]
 
@@ -118,7 +118,9 @@ async def test_a_redirect_is_a_failure_and_never_followed(status: int) -> None:
         (410, None, Outcome.GONE),
         (429, None, Outcome.SLOW_DOWN),
         (503, None, Outcome.SLOW_DOWN),
-        (200, "disable", Outcome.GONE),
+        (200, "disable", Outcome.LAST),
+        (204, "DISABLE", Outcome.LAST),
+        (301, "disable", Outcome.GONE),
         (500, " Disable ", Outcome.GONE),
         (500, "abort", Outcome.ABORT),
         (200, "abort", Outcome.ABORT),
@@ -246,9 +248,17 @@ async def test_an_answer_that_never_becomes_whole_is_tried_again(talk: Talk, kin
     assert "hidden" not in attempt.error
 
 
-async def test_the_deadline_is_fifteen_seconds_in_all() -> None:
-    async with client() as http:
-        assert Webhook(http, now).deadline == 15
+async def test_an_attempt_has_fifteen_seconds_in_all_five_to_connect_and_reads_16_kib() -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    class Noting(Kind.now):  # type: ignore[valid-type, misc]  # the client that the module is run with
+        async def request(self, *args: Any, **options: Any) -> Any:
+            asked.append(tuple(options[name] for name in ("deadline", "connect", "keep", "cut")))
+            return await super().request(*args, **options)
+
+    async with answering(200) as url:
+        assert (await sent(url, Noting())).outcome is Outcome.DELIVERED
+    assert asked == [(15, 5, 16 * 1024, True)]
 
 
 async def test_a_receiver_that_is_not_there_is_tried_again() -> None:

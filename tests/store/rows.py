@@ -126,8 +126,9 @@ async def _task_known(tx: Tx, submission: Submission) -> None:
 async def _endpoint(tx: Tx, project: int, fields: dict[str, Any]) -> Endpoint:
     public_id = ids.new_id("ep", NOW)
     wanted = {"url": "http://receiver.example/", "events": ("*",), "job": None, **fields}
-    terms = Terms(url=wanted["url"], sealed_headers="sealed", events=wanted["events"], max_in_flight=4)
-    return await endpoints.add(tx, project, public_id, "webhook", terms, "sealed", NOW, wanted["job"])
+    job = wanted.pop("job")
+    terms = Terms(**{"sealed_headers": "sealed", "max_in_flight": 4, **wanted})
+    return await endpoints.add(tx, project, public_id, "webhook", terms, "sealed", NOW, job)
 
 
 async def _event(tx: Tx, project: int, event_type: EventType, node: int) -> tuple[Event, list[Owed]]:

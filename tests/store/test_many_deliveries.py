@@ -29,9 +29,9 @@ async def test_many_are_settled_at_once_but_only_by_their_node_and_only_once(mad
     event, owed = await made.event()
     rows = [entry.delivery for entry in owed]
     other = await made.db.write(nodes.add, NOW)
-    assert await made.db.write(deliveries.delivered, rows, other, 1, NOW) == set()
-    assert await made.db.write(deliveries.delivered, rows, made.node, 1, NOW) == set(rows)
-    assert await made.db.write(deliveries.delivered, rows, made.node, 2, NOW) == set()
+    assert await made.db.write(deliveries.delivered, rows, other, 1, NOW) == []
+    assert {entry.delivery for entry in await made.db.write(deliveries.delivered, rows, made.node, 1, NOW)} == set(rows)
+    assert await made.db.write(deliveries.delivered, rows, made.node, 2, NOW) == []
     settled = await made.db.read(deliveries.of_event, event.row)
     assert {(entry.state, entry.attempts, entry.finished_at) for entry in settled} == {
         (DeliveryState.DELIVERED, 1, NOW)
@@ -47,6 +47,7 @@ async def test_of_many_those_that_another_node_has_taken_are_left_to_it(made: Ro
         await made.db.write(deliveries.let_go, taken, made.node, NOW)
     other = await made.db.write(nodes.add, NOW)
     assert len(await made.db.write(deliveries.claim, other, NOW, 10)) == 2
-    assert await made.db.write(deliveries.delivered, rows, made.node, 1, NOW) == set(rows[2:])
+    settled = await made.db.write(deliveries.delivered, rows, made.node, 1, NOW)
+    assert {entry.delivery for entry in settled} == set(rows[2:])
     for row in rows[:2]:
         assert (await made.db.read(deliveries.by_row, row)).state is DeliveryState.PENDING

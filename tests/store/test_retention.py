@@ -165,13 +165,13 @@ async def test_what_is_held_expires_by_the_time_of_its_holding(made: Rows) -> No
     _, (owed,) = await made.event()
     await made.db.write(deliveries.hold, endpoint.row, NOW + MINUTE)
     assert await made.db.write(deliveries.expire, NOW + MINUTE - 1, NOW + 9, 10) == 0
-    await made.db.write(deliveries.unhold, endpoint.row, NOW + MINUTE)
+    await made.db.write(deliveries.unhold, endpoint, NOW + MINUTE)
     await made.db.write(deliveries.hold, endpoint.row, NOW + 2 * MINUTE)
     assert await made.db.write(deliveries.expire, NOW + 2 * MINUTE - 1, NOW + 9, 10) == 0
     assert await made.db.write(deliveries.expire, NOW + 2 * MINUTE, NOW + 9, 10) == 1
     expired = await made.db.read(deliveries.by_row, owed.delivery)
     assert (expired.state, expired.finished_at) == (DeliveryState.EXPIRED, NOW + 9)
-    assert await made.db.write(deliveries.unhold, endpoint.row, NOW) == 0
+    assert await made.db.write(deliveries.unhold, endpoint, NOW) == 0
 
 
 async def test_a_deleted_endpoint_stays_as_long_as_a_delivery_names_it(made: Rows) -> None:

@@ -71,6 +71,11 @@ async def test_the_workers_questions_use_an_index(made: Rows) -> None:
         ("submissions", "at_vendors", "submissions_open"),
         ("submissions", "claim", "submissions_due"),
         ("submissions", "next_due", "submissions_due"),
+        ("lines", "head", "deliveries_head"),
+        ("lines", "promote", "deliveries_queued"),
+        ("lines", "scatter", "deliveries_queued"),
+        ("lines", "dismiss", "deliveries_head"),
+        ("lines", "next_line", "deliveries_queued"),
         ("deliveries", "claim", "deliveries_due"),
         ("deliveries", "next_due", "deliveries_due"),
         ("nodes", "release_jobs", "jobs_held"),
@@ -95,6 +100,11 @@ async def test_the_workers_questions_use_an_index(made: Rows) -> None:
         assert index in plan, f"{noun}.{name}: {plan}"
 
 
+async def test_whoever_is_next_in_line_is_found_without_a_look_at_the_others(made: Rows) -> None:
+    plan = await _planned(made, Statements(STORE / "lines.sql")["promote"])
+    assert not re.search(r"TEMP B-TREE|Sort", plan), plan
+
+
 async def test_retention_looks_at_no_table_as_a_whole(made: Rows) -> None:
     """But at nodes and projects, which are few, and at the first rows of vendor_requests."""
     for noun, name in (
@@ -112,6 +122,7 @@ async def test_retention_looks_at_no_table_as_a_whole(made: Rows) -> None:
         ("assets", "known"),
         ("assets", "forget"),
         ("endpoints", "forget"),
+        ("lines", "next_line"),
     ):
         text = Statements(STORE / f"{noun}.sql")[name]
         assert not re.search(r"SCAN (?!front|CONSTANT)|Seq Scan", await _planned(made, text)), f"{noun}.{name}"
@@ -119,7 +130,9 @@ async def test_retention_looks_at_no_table_as_a_whole(made: Rows) -> None:
 
 async def _planned(made: Rows, text: str) -> str:
     # No NULLs: a planner that knows its business reads no table for them.
-    values = {name: 1 if name in NUMBERS | {"event"} else "a" for name in re.findall(r"(?<![:\w]):(\w+)", text)}
+    values = {
+        name: 1 if name in NUMBERS | {"event", "endpoint"} else "a" for name in re.findall(r"(?<![:\w]):(\w+)", text)
+    }
     return await made.db.write(_plan if made.db.dialect == "sqlite" else _postgres_plan, text, values)
 
 

@@ -83,6 +83,7 @@ def test_a_failure_is_tried_again_in_time_or_is_exhausted(
         (Outcome.DELIVERED, DeliveryState.DELIVERED),
         (Outcome.ABORT, DeliveryState.ABORTED),
         (Outcome.GONE, DeliveryState.HELD),
+        (Outcome.LAST, DeliveryState.DELIVERED),
     ],
 )
 def test_a_final_outcome_is_final_at_any_attempt(outcome: Outcome, state: DeliveryState) -> None:

@@ -39,9 +39,12 @@ ALTER TABLE deliveries ADD COLUMN round_from BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE deliveries ADD COLUMN delivered_at BIGINT;
 ALTER TABLE deliveries ADD COLUMN replay BIGINT;
 
--- Of an endpoint that is sent one at a time all but the first wait here, of one of kind stream all that its client has
--- not come for: nobody's, and not due.
-CREATE INDEX deliveries_queued ON deliveries (endpoint_id, event_id)
+-- An endpoint that is sent one at a time has a line. Its head, if pending, is in a node's hands or due, and there is
+-- never a second one; all others wait: nobody's, and not due, what is live before what is replayed.
+ALTER TABLE deliveries ADD COLUMN head BIGINT;
+CREATE UNIQUE INDEX deliveries_head ON deliveries (endpoint_id) WHERE head IS NOT NULL AND state = 'pending';
+-- What waits in a line, and of an endpoint of kind stream all that its client has not come for.
+CREATE INDEX deliveries_queued ON deliveries (endpoint_id, (replay IS NOT NULL), event_id)
     WHERE state = 'pending' AND due_at IS NULL AND node IS NULL;
 
 -- A range of events that is owed to an endpoint once more. after_event: how far it has come.

@@ -267,11 +267,14 @@ CREATE TABLE deliveries (
     -- It was delivered before it was sent once more.
     delivered_at BIGINT,
     -- The replay that owes it, NULL where it is live.
-    replay BIGINT
+    replay BIGINT,
+    -- An endpoint that is sent one at a time has a line. Its head, if pending, is in a node's hands or due, and there
+    -- is never a second one; all others wait: nobody's, and not due, what is live before what is replayed.
+    head BIGINT
 );
--- Of an endpoint that is sent one at a time all but the first wait here, of one of kind stream all that its client has
--- not come for: nobody's, and not due.
-CREATE INDEX deliveries_queued ON deliveries (endpoint_id, event_id)
+CREATE UNIQUE INDEX deliveries_head ON deliveries (endpoint_id) WHERE head IS NOT NULL AND state = 'pending';
+-- What waits in a line, and of an endpoint of kind stream all that its client has not come for.
+CREATE INDEX deliveries_queued ON deliveries (endpoint_id, (replay IS NOT NULL), event_id)
     WHERE state = 'pending' AND due_at IS NULL AND node IS NULL;
 CREATE INDEX deliveries_by_project ON deliveries (project_id, id);
 CREATE INDEX deliveries_by_event ON deliveries (event_id);

@@ -108,6 +108,8 @@ TOLD: Mapping[str, Told] = {
     "PATCH /v1/endpoints/{id}": Told(answers.Endpoint),
     "DELETE /v1/endpoints/{id}": Told(None),
     "GET /v1/endpoints/{id}/secret": Told(answers.SigningSecret),
+    "POST /v1/endpoints/{id}/pause": Told(answers.Endpoint, problems=(409,)),
+    "POST /v1/endpoints/{id}/resume": Told(answers.Endpoint, problems=(409,)),
     "POST /v1/endpoints/{id}/rotate-secret": Told(answers.RotatedSecret, body_required=False),
     "POST /v1/endpoints/{id}/enable": Told(answers.Endpoint),
     "POST /v1/endpoints/{id}/test": Told(answers.TestShot),
