@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from handlers.sandbox.perfectcorp import PerfectCorpSandbox
 from handlers.sandbox.perfectcorp_words import error
+from schemas.stream import StreamAnswer
 from service.web.openapi.told import TOLD
 from service.web.route import Route
 from service.web.routes import ROUTES
@@ -28,8 +29,15 @@ from tests.vendors.perfectcorp_by_hand import AT_ONCE
 
 pytestmark = pytest.mark.anyio
 
-# In an installation that has a token, and in one where days have passed (test_retention.py).
-ELSEWHERE = {("GET", "/metrics", 401), ("GET", "/v1/events", 410)}
+# In an installation that has a token, in one where days have passed (test_retention.py), and what never ends by itself:
+# streams have tests of their own (test_event_stream.py, test_stream_endpoint.py).
+ELSEWHERE = {
+    ("GET", "/metrics", 401),
+    ("GET", "/v1/events", 410),
+    *(("GET", "/v1/events/stream", status) for status in (200, 410, 429)),
+    *(("GET", "/v1/endpoints/{id}/stream", status) for status in (200, 409, 429)),
+    *(("POST", "/v1/endpoints/{id}/answers", status) for status in (200, 409)),
+}
 NOTHING = {
     "/v1/vendors/{vendor}": "/v1/vendors/nothing",
     "{vendor}": "vanceai",
@@ -203,6 +211,10 @@ async def _vendors(it: Stand, client: Client) -> None:
         assert (await client.call("POST", f"/v1/vendors/{name}/probe"))[0] == status
 
 
+# The least that a body must hold where something is at the address.
+LEAST: dict[Any, Any] = {StreamAnswer: {"delivery": "dlv_none", "status": 200}}
+
+
 def _address(path: str) -> str:
     for name, value in NOTHING.items():
         path = path.replace(name, value)
@@ -214,7 +226,8 @@ async def _refusals(client: Client) -> None:
     _, reader = await client.call("POST", "/v1/keys", json={"role": "read"})
     for route in ROUTES:
         path = _address(route.path)
-        how: dict[str, Any] = {"json": {}} if isinstance(route, Route) and route.body is not None else {}
+        body = route.body if isinstance(route, Route) else None
+        how: dict[str, Any] = {} if body is None else {"json": LEAST.get(body, {})}
         if "{" in route.path:
             found = 404 not in TOLD[f"{route.method} {route.path}"].never
             assert (await client.call(route.method, path, **how))[0] == (404 if found else route.status), route
