@@ -273,6 +273,8 @@ async def stand(
         settings = settings.model_copy(update={"port": port, "public_url": public_url})
         wirephoto = await stack.enter_async_context(running(settings, clock=clock, database=database))
         await stack.enter_async_context(serving(wirephoto, sock))
-        http = await stack.enter_async_context(aiohttp.ClientSession())
+        # The server ends a connection that was idle for five seconds; one must not be taken up at that instant.
+        connector = aiohttp.TCPConnector(keepalive_timeout=2)
+        http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
         client = Client(f"http://127.0.0.1:{port}", http, described=Description(openapi()))
         yield Stand(wirephoto, client, vanceai, picwish, perfectcorp)

@@ -43,10 +43,10 @@ class Message:
 
     def headers(self, target: Target, now: int) -> dict[str, str]:
         """What a delivery carries of it at `now` (ms since 1970), signed as its endpoint asks for."""
-        return {
-            "content-type": self.content_type,
-            **standardwebhooks.headers(target.secrets(now), self.id, now // 1000, self.body, target.private_key),
-        }
+        secrets = target.secrets(now)
+        signed = standardwebhooks.headers(secrets, self.id, now // 1000, self.body, target.private_key)
+        signed["content-type"] = self.content_type
+        return signed
 
 
 class Destination(ABC):

@@ -15,7 +15,7 @@ from schemas.event import EventType
 from service.pipeline.core import Announced
 from service.store import deliveries, events
 from service.store.database import Reader, Tx
-from service.web import following, sse
+from service.web import cursor, following, sse
 from tests.acceptance.made import fields, queue
 from tests.acceptance.sse import Stream, stream
 from tests.acceptance.test_api_tenants import tenant
@@ -104,12 +104,12 @@ async def test_one_type_alone_is_told_and_the_cursor_moves_past_the_others(tmp_p
                     assert await log.block() is None
 
 
-@pytest.mark.parametrize("cursor", ["-1", "x", "1.5", "9" * 20, "٣"])
-async def test_a_cursor_that_is_none_is_refused(it: Stand, cursor: str) -> None:
-    status, problem = await it.client.call("GET", LOG, params={"after": cursor})
+@pytest.mark.parametrize("given", ["-1", "x", "1.5", "9" * 20, "٣"])
+async def test_a_cursor_that_is_none_is_refused(it: Stand, given: str) -> None:
+    status, problem = await it.client.call("GET", LOG, params={"after": given})
     assert (status, fields(problem)) == (422, {"after"})
-    if cursor.isascii():
-        status, problem = await it.client.call("GET", LOG, headers={"Last-Event-ID": cursor})
+    if given.isascii():
+        status, problem = await it.client.call("GET", LOG, headers={"Last-Event-ID": given})
         assert (status, fields(problem)) == (422, {"Last-Event-ID"})
 
 
@@ -149,11 +149,11 @@ async def test_nothing_is_skipped_or_shown_out_of_order_whatever_is_written_mean
 
     async def follow(kind: str | None) -> list[int]:
         seen, wanted = list[int](), count if kind is None else count // 2
-        cursor = {"Last-Event-ID": "0"}
+        place = {"Last-Event-ID": "0"}
         while len(seen) < wanted:
-            async with stream(it.client, LOG, cursor, **({} if kind is None else {"type": kind})) as log:
+            async with stream(it.client, LOG, place, **({} if kind is None else {"type": kind})) as log:
                 seen += await sequences(log, min(dice.randint(1, 60), wanted - len(seen)))
-                cursor = {"Last-Event-ID": log.last_id}
+                place = {"Last-Event-ID": log.last_id}
         return seen
 
     async def write(writer: int) -> None:
@@ -172,6 +172,31 @@ async def test_nothing_is_skipped_or_shown_out_of_order_whatever_is_written_mean
     assert [found[0], found[1], found[3]] == [every] * 3
     log = await it.wirephoto.core.db.read(events.after, 1, 0, "job.failed", count)
     assert found[2] == [event.sequence for event in log]
+
+
+async def test_what_is_written_while_a_reader_catches_up_is_not_lost_between_its_page_and_the_log(it: Stand) -> None:
+    """The page is read, and before it can be shown the log goes on without this reader."""
+    await happen(it, 3)
+    database, read_it, go_on = it.wirephoto.core.db, asyncio.Event(), asyncio.Event()
+    plain = database.read
+
+    async def held(query: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        found = await plain(query, *args, **kwargs)
+        if query is cursor.read_log:
+            read_it.set()
+            await go_on.wait()
+        return found
+
+    async with stream(it.client, LOG) as ahead:
+        database.read = held  # type: ignore[method-assign]
+        async with stream(it.client, LOG, after=1) as behind, asyncio.timeout(PATIENCE):
+            await read_it.wait()
+            await happen(it, 4)
+            assert await sequences(ahead, 4) == [4, 5, 6, 7], "all of them were handed out"
+            go_on.set()
+            assert await sequences(behind, 6) == [2, 3, 4, 5, 6, 7]
+            await happen(it)
+            assert await sequences(behind, 1) == await sequences(ahead, 1) == [8]
 
 
 async def test_events_of_another_node_on_the_same_database_come_too(it: Stand, everywhere: str) -> None:

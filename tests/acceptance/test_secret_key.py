@@ -9,13 +9,15 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from handlers import standardwebhooks
+from handlers.sandbox.vanceai import VanceAISandbox
+from handlers.sandbox.vanceai import VanceAISettings as VanceAIPlay
 from service import secret_key
 from service.security.vault import Vault, WrongKey
 from service.store import nodes, sealed
 from service.store.database import Database, Tx
 from service.vendor_memory import StoredMemory
 from tests.acceptance.delivery_rig import failing
-from tests.acceptance.helpers import ENLARGE, begun
+from tests.acceptance.helpers import ENLARGE, SOON, begun
 from tests.harness import PATIENCE, Receiver, Stand, receiver, stand
 
 pytestmark = pytest.mark.anyio
@@ -58,8 +60,12 @@ def believed(shop: Receiver, *keys: str) -> None:
 
 
 async def test_the_key_is_changed_under_load_and_the_old_one_may_go(tmp_path: Path, photo: Path) -> None:
-    soon: dict[str, Any] = {"retry_schedule": [0.2] * 50}
-    async with receiver() as shop, receiver() as own:
+    async with (
+        receiver() as shop,
+        receiver() as own,
+        VanceAISandbox(VanceAIPlay(work_seconds=0, poll_seconds=0)) as vanceai,
+    ):
+        soon: dict[str, Any] = {"retry_schedule": [0.2] * 50, "vanceai": vanceai, **SOON}
         failing(shop, 500)
         terms = {"signatures": ["v1", "v1a"], "headers": HEADERS}
         async with stand(tmp_path, secret_key=OLD, **soon) as it:

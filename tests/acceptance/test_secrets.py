@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from handlers.sandbox.picwish import PicWishSandbox
 from handlers.sandbox.picwish import PicWishSettings as PicWishPlay
 from handlers.sandbox.vanceai import VanceAISandbox, error
 from handlers.sandbox.vanceai import VanceAISettings as VanceAIPlay
+from service.store import signing_keys
 from tests.acceptance.made import ENLARGE, NOBODY_THERE
 from tests.fast_clock import FastClock
-from tests.harness import receiver, stand
+from tests.harness import Stand, receiver, stand
 from tests.stores import stolen
 
 pytestmark = pytest.mark.anyio
@@ -50,6 +52,14 @@ def log() -> Iterator[io.StringIO]:
     structlog.configure(**before)
 
 
+async def private_key(it: Stand) -> str:
+    """What the first project signs `v1a` with, which is told to nobody."""
+    core = it.wirephoto.core
+    key = await core.db.read(signing_keys.newest, 1)
+    assert key is not None
+    return core.vault.open(key.id, key.sealed_private_key)
+
+
 async def refuse(_: web.Request) -> web.Response:
     return web.Response(status=500, text="no")
 
@@ -78,7 +88,8 @@ async def test_no_secret_is_ever_logged_answered_or_told_to_a_subscriber(
             answers.append(json.dumps(body) if not isinstance(body, bytes) else body.decode("latin-1"))
             return body
 
-        endpoint = await client.subscribe(shop.url, headers={"X-Secret": HEADER_VALUE})
+        endpoint = await client.subscribe(shop.url, headers={"X-Secret": HEADER_VALUE}, signatures=["v1", "v1a"])
+        _, rotated = await client.call("POST", f"/v1/endpoints/{endpoint['id']}/rotate-secret")
         failing = await client.subscribe(f"{broken.url}?token={URL_TOKEN}", events=["job.*"])
         broken.answers += [refuse] * 50
         _, project = await client.call("POST", "/v1/projects", json={"name": "another"})
@@ -140,6 +151,8 @@ async def test_no_secret_is_ever_logged_answered_or_told_to_a_subscriber(
             key["api_key"],
             endpoint["secret"],
             failing["secret"],
+            rotated["secret"],
+            await private_key(it),
             told["secret"],
             *tokens,
         ]
@@ -147,7 +160,7 @@ async def test_no_secret_is_ever_logged_answered_or_told_to_a_subscriber(
             assert len(said) > 1000, name
             for secret in secrets:
                 assert secret not in said, (name, said[max(0, said.find(secret) - 200) : said.find(secret) + 20])
-                assert secret.removeprefix("wp_").removeprefix("whsec_") not in said, name
+                assert re.sub("^(wp|whsec|whsk)_", "", secret) not in said, name
         for signature in signatures:
             assert signature not in log.getvalue()
         assert URL_TOKEN not in log.getvalue()
@@ -157,18 +170,19 @@ async def test_no_secret_is_ever_logged_answered_or_told_to_a_subscriber(
 async def test_what_is_stored_of_a_key_or_a_token_can_not_be_used(tmp_path: Path, photos: Path) -> None:
     """Whoever steals the database alone holds no key, no signing secret and no callback URL."""
     async with stand(tmp_path) as it, receiver() as shop:
-        endpoint = await it.client.subscribe(shop.url, headers={"X-Secret": HEADER_VALUE})
+        endpoint = await it.client.subscribe(shop.url, headers={"X-Secret": HEADER_VALUE}, signatures=["v1", "v1a"])
+        _, rotated = await it.client.call("POST", f"/v1/endpoints/{endpoint['id']}/rotate-secret")
         _, told = await it.client.call("GET", "/v1/webhook-secret")
         _, job = await it.client.submit(ENLARGE, photos / "cat.jpg", headers={"Prefer": "wait=20"})
         assert job["state"] == "succeeded"
         (webhook,) = [seen.fields["webhook"] for seen in it.vanceai.requests if "webhook" in seen.fields]
         secrets = [it.client.key, endpoint["secret"], told["secret"], HEADER_VALUE, webhook.rsplit("/", 1)[-1]]
-        secrets.append(it.vanceai.key)
+        secrets += [it.vanceai.key, rotated["secret"], await private_key(it)]
         stored = stolen(tmp_path)
         assert job["id"].encode() in stored
         for secret in secrets:
             assert secret.encode() not in stored
-            assert secret.removeprefix("whsec_").encode() not in stored
+            assert re.sub("^(whsec|whsk)_", "", secret).encode() not in stored
     for path in tmp_path.rglob("*"):
         mode = path.stat().st_mode & 0o077
         assert mode == 0 or path.name.startswith("wirephoto.sqlite3-"), f"{path.name} is open to others"

@@ -1,5 +1,6 @@
 """How deliveries are signed: by secret, by public key, by both, and while a secret is rotated."""
 
+import asyncio
 import base64
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,19 @@ async def test_each_project_has_one_key_and_the_jwks_has_them_all(it: Stand) -> 
         assert raw[base64.b64decode(public.removeprefix("whpk_")).hex()] == key["kid"]
     for key in told["keys"]:
         Ed25519PublicKey.from_public_bytes(base64.urlsafe_b64decode(key["x"] + "="))
+
+
+async def test_who_asks_at_once_finds_the_same_key(it: Stand) -> None:
+    """Made when it is first needed, by whoever is first; the others wait for it."""
+    doors = ["/v1/signing-key", "/.well-known/jwks.json"] * 6
+    endpoint = {"url": "https://shop.example/", "signatures": ["v1a"]}
+    asked = [it.client.call("GET", door) for door in doors]
+    made = [it.client.call("POST", "/v1/endpoints", json=endpoint) for _ in range(4)]
+    answers = await asyncio.gather(*asked, *made)
+    assert {status for status, _ in answers} == {200, 201}
+    kids = {told["kid"] for _, told in answers if "kid" in told}
+    listed = {key["kid"] for _, told in answers for key in told.get("keys", ())}
+    assert len(kids | listed) == 1
 
 
 async def test_the_jwks_names_a_project_that_has_signed_nothing_yet(it: Stand) -> None:
