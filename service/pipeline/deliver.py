@@ -142,10 +142,11 @@ class Deliver:
             return None
         if lane.in_flight >= lane.most:
             return None
-        now, monotonic = self._core.clock.now(), self._core.clock.monotonic()
-        if (free_at := lane.free_at(now, monotonic, self._core.nodes)) > now:
-            lane.filling, lane.resting = self._spawn(self._rest(lane, free_at)), True
-            return None
+        if lane.restrained:
+            now, monotonic = self._core.clock.now(), self._core.clock.monotonic()
+            if (free_at := lane.free_at(now, monotonic, self._core.nodes)) > now:
+                lane.filling, lane.resting = self._spawn(self._rest(lane, free_at)), True
+                return None
         if not self._has_room(lane):
             line = self._crowded if lane.in_flight < FAIR_SHARE else self._sated
             line[lane.row] = lane
@@ -263,7 +264,7 @@ class Deliver:
     async def _deliver(self, lane: Lane, owed: Owed, target: Target) -> None:
         try:
             message = self._messages.kept(owed.event, target) or await self._read(lane, owed.event, target)
-            lane.pace.begin(self._core.clock.monotonic())
+            lane.pace.begin(self._core.clock)
             attempt = await self._destinations[target.kind].send(message, target, NoSteps())
             await self._record(lane, owed, target.id, message, attempt)
         except Exception as error:

@@ -9,6 +9,7 @@ from operator import attrgetter
 
 from schemas.delivery import Owed
 from schemas.endpoint import Endpoint, RateLimit, Target
+from service.clock import Clock
 from service.pipeline.breaker import Breaker
 
 _BY_EVENT = attrgetter("event")
@@ -35,11 +36,11 @@ class Pace:
             return now
         return self.begun[over] + span if over < len(self.begun) else now + span
 
-    def begin(self, now: int) -> None:
-        """What was reserved begins."""
+    def begin(self, clock: Clock) -> None:
+        """What was reserved begins now."""
         self.reserved -= 1
         if self.limited:
-            self.begun.append(now)
+            self.begun.append(clock.monotonic())
 
 
 def span_ms(limit: RateLimit) -> int:
@@ -94,6 +95,11 @@ class Lane:
 
     def put(self, owed: Owed) -> None:
         (self.behind if owed.replay else self.waiting).append(owed)
+
+    @property
+    def restrained(self) -> bool:
+        """Whether its next attempt may have to wait at all."""
+        return self.pace.limited or self.breaker.not_before > 0
 
     def free_at(self, now: int, monotonic: int, nodes: int) -> int:
         """When its next attempt may begin: `now` or later."""

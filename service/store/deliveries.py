@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from schemas import filters, ids
 from schemas.delivery import Attempt, Delivery, DeliveryState, Outcome, Owed, PastAttempt
@@ -44,8 +45,7 @@ class Backlog:
     held_since: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """Nothing more will be tried of it. `led`: it was the head of its endpoint's line."""
 
     delivery: int
