@@ -27,6 +27,7 @@ from service.pipeline.core import Core
 from service.pipeline.crew import crew, delivery_scan
 from service.pipeline.deliver import Deliver
 from service.pipeline.poll import STEP as POLL
+from service.pipeline.replay import Replays
 from service.pipeline.stage import Sources
 from service.retention import Retention
 from service.security import keys as security_keys
@@ -142,6 +143,8 @@ async def running(
         core.hand_over = deliver.hand_over
         scan = delivery_scan(core, deliver)
         deliver.wake_scan = scan.wake
+        replays = Replays(core, scan.wake)
+        deliver.replayed = replays.wake
         max_upload_bytes = round(settings.max_upload_mb * 1_000_000)
         sources = Sources(source_http, max_upload_bytes, settings.source_deadline_seconds)
         workers = crew(core, vendors, sources, settings.reply_base)
@@ -170,6 +173,7 @@ async def running(
             core=core,
             accept=Accept(core, vendors),
             deliver=deliver,
+            replays=replays,
             destinations=destinations,
             vendors=vendors,
             guard=guard,
@@ -183,6 +187,7 @@ async def running(
                 "deliver": scan,
                 "heartbeat": heart,
                 "retention": retention,
+                "replays": replays,
                 **{f"{step} {vendor}": worker for (step, vendor), worker in workers.items()},
             },
         )
@@ -191,7 +196,7 @@ async def running(
             await trouble.take_up(core, contracted)
         # Before anything else the tasks that die unasked.
         urgent = [workers[POLL, contracted.name] for contracted in vendors if contracted.turns.keeps_alive]
-        everyone = [*urgent, scan, heart, retention, *(one for one in workers.values() if one not in urgent)]
+        everyone = [*urgent, scan, heart, retention, replays, *(one for one in workers.values() if one not in urgent)]
         for worker in everyone:
             worker.start()
         try:

@@ -8,7 +8,8 @@
 | an Idempotency-Key | after 24 hours |
 | an asset's row | an hour after its expiry, once no job that is kept names it |
 | bytes | in an hour or two, once no living asset, no job that has not ended and no fetch needs them |
-| a deleted endpoint | D after it was deleted, once no delivery names it |
+| a replay | D after it has ended, once no delivery names it |
+| a deleted endpoint | D after it was deleted, once no delivery and no replay names it |
 | a node that has ended | D after its end |
 | a counted request to a vendor | with a later one; where none comes, after a day and the longest window |
 
@@ -30,7 +31,7 @@ import structlog
 from service.pipeline.accept import IDEMPOTENCY_MS
 from service.pipeline.core import Core
 from service.pipeline.retry import HOUR
-from service.store import assets, deliveries, endpoints, events, jobs, nodes, vendor_requests
+from service.store import assets, deliveries, endpoints, events, jobs, nodes, replays, vendor_requests
 from service.store.database import StoreUnavailable, Tx
 
 log = structlog.get_logger()
@@ -100,6 +101,7 @@ class Retention:
             "events": self._trim_logs,
             "keys": self._forget_keys,
             "assets": self._forget_assets,
+            "replays": self._forget_replays,
             "endpoints": self._forget_endpoints,
             "nodes": self._forget_nodes,
             "requests": self._forget_requests,
@@ -160,6 +162,9 @@ class Retention:
             count += await self._step(_forget_assets, [row for _, row in page], before)
             self._assets_seen = page[-1]
         return count
+
+    async def _forget_replays(self, now: int) -> int:
+        return await self._while_full(PAGE, replays.forget, now - self._events_ms, PAGE)
 
     async def _forget_endpoints(self, now: int) -> int:
         return await self._while_full(PAGE, endpoints.forget, now - self._events_ms, PAGE)

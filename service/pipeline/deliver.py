@@ -45,6 +45,8 @@ class Lane:
 
     row: int
     waiting: deque[Owed] = field(default_factory=deque)
+    # What a replay owes: only when nothing else waits.
+    behind: deque[Owed] = field(default_factory=deque)
     in_flight: int = 0
     failures: int = 0
     not_before: int = 0
@@ -53,6 +55,20 @@ class Lane:
     changes: int = 0
     filling: asyncio.Task[None] | None = None
     resting: bool = False
+
+    @property
+    def queued(self) -> int:
+        return len(self.waiting) + len(self.behind)
+
+    def put(self, owed: Owed) -> None:
+        (self.behind if owed.replay else self.waiting).append(owed)
+
+    def pop(self) -> Owed:
+        return (self.waiting or self.behind).popleft()
+
+    def clear(self) -> None:
+        self.waiting.clear()
+        self.behind.clear()
 
     @property
     def most(self) -> int:
@@ -87,6 +103,7 @@ class Deliver:
         self._most_under_way = min(most_under_way, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 2 // 5)
         self._stopping = False
         self.wake_scan: Callable[[], None] = lambda: None
+        self.replayed: Callable[[], None] = lambda: None
 
     # --- what comes in -------------------------------------------------------------------------------------------
 
@@ -101,7 +118,7 @@ class Deliver:
             lane = self._lanes.get(delivery.endpoint)
             if lane is None:
                 lane = self._lanes[delivery.endpoint] = Lane(delivery.endpoint)
-            lane.waiting.append(delivery)
+            lane.put(delivery)
             self._pump(lane)
 
     async def claim(self, room: int) -> Sequence[Owed]:
@@ -133,7 +150,7 @@ class Deliver:
 
     @property
     def pending(self) -> int:
-        return sum(len(lane.waiting) + lane.in_flight for lane in self._lanes.values())
+        return sum(lane.queued + lane.in_flight for lane in self._lanes.values())
 
     async def stop(self, grace: float) -> None:
         """Send nothing new; let attempts under way finish. What waits stays ours on paper, and the next start's."""
@@ -158,7 +175,7 @@ class Deliver:
 
     def _next(self, lane: Lane) -> tuple[Owed, Target] | None:
         """Take what the lane may send now, with its place. The target is as it is now: it may be changed any time."""
-        if self._stopping or not lane.waiting or lane.filling is not None:
+        if self._stopping or not lane.queued or lane.filling is not None:
             return None
         if lane.endpoint is None:
             lane.filling = self._spawn(self._load(lane))
@@ -175,7 +192,7 @@ class Deliver:
         lane.in_flight += 1
         self._under_way += 1
         assert lane.target is not None, "loaded together with the endpoint"
-        return lane.waiting.popleft(), lane.target
+        return lane.pop(), lane.target
 
     def _has_room(self, lane: Lane) -> bool:
         """Attempts under way have one bound for all, for sockets are finite; the more there are, the fairer it is."""
@@ -223,7 +240,7 @@ class Deliver:
             await self._core.clock.sleep(PAUSE_AFTER_FAULT_SECONDS)
         lane.filling = None
         if target is None:
-            lane.waiting.clear()
+            lane.clear()
             lane.failures = 0
             self._drop_if_idle(lane)
             return
@@ -234,7 +251,7 @@ class Deliver:
         # What a lane knows of a failing receiver is kept; a job's own webhook will hardly be needed again.
         # One that is not known any longer was changed or deleted meanwhile: there is nothing to remember of it.
         remembers = lane.failures > 0 and lane.endpoint is not None and lane.endpoint.job is None
-        if not lane.waiting and not lane.in_flight and lane.filling is None and not remembers:
+        if not lane.queued and not lane.in_flight and lane.filling is None and not remembers:
             self._lanes.pop(lane.row, None)
 
     # --- one attempt ---------------------------------------------------------------------------------------------
@@ -266,7 +283,7 @@ class Deliver:
             else:
                 log.exception("delivery.fault", endpoint=target.id)
             await self._core.clock.sleep(PAUSE_AFTER_FAULT_SECONDS)
-            lane.waiting.append(owed)
+            lane.put(owed)
 
     async def _message(self, event: int) -> Message:
         """What is no longer in memory."""
@@ -286,7 +303,7 @@ class Deliver:
 
     async def _record(self, lane: Lane, owed: Owed, endpoint_id: str, message: Message, attempt: Attempt) -> None:
         now = self._core.clock.now()
-        verdict = retry.verdict(self._schedule, attempt, owed.attempts + 1, now, self._jitter())
+        verdict = retry.verdict(self._schedule, attempt, owed.tries + 1, now, self._jitter())
         await self._recorder.record(Tried(owed, attempt, verdict, message.type))
         self._judge(lane, attempt, verdict, now)
         self._count(owed, message, attempt, verdict)
@@ -311,7 +328,9 @@ class Deliver:
         metrics.attempts.note(attempt.ms / 1000, attempt.outcome)
         if verdict.next_at is None:
             metrics.settled.bump(verdict.state)
-        if owed.attempts == 0:
+            if owed.replay:
+                self.replayed()
+        if owed.attempts == 0 and not owed.replay:
             metrics.first_attempt.note(max(attempt.started_at - message.at, 0) / 1000)
 
     def _judge(self, lane: Lane, attempt: Attempt, verdict: retry.Verdict, now: int) -> None:
@@ -324,7 +343,7 @@ class Deliver:
             wait = attempt.retry_after if attempt.retry_after is not None else 1.0
             lane.not_before = max(lane.not_before, now + round(min(wait * 1000, retry.LONGEST_RETRY_AFTER)))
         if attempt.outcome is Outcome.GONE:
-            lane.waiting.clear()
+            lane.clear()
             lane.endpoint = lane.target = None
             lane.failures = 0
         if verdict.next_at is not None:

@@ -125,6 +125,7 @@ async def delete(request: Request, who: Principal) -> Response:
     endpoint = await _find(request, who)
     await site.core.db.write(_delete, endpoint, site.clock.now())
     site.deliver.endpoint_changed(endpoint.row)
+    site.replays.wake()
     return Response(status_code=204)
 
 

@@ -11,6 +11,7 @@ from starlette.routing import Route as StarletteRoute
 from schemas.endpoint import EndpointPatch, EndpointRequest
 from schemas.job import JobRequest
 from schemas.problem import Problem
+from schemas.replay import ReplayRequest
 from service.security.keys import Role
 from service.store.database import StoreUnavailable
 from service.web import (
@@ -26,6 +27,8 @@ from service.web import (
     metrics,
     operations,
     projects,
+    replays,
+    stats,
     styles,
     vendors,
 )
@@ -47,6 +50,7 @@ _FORM = ("application/json", "multipart/form-data")
 _FILE = ("multipart/form-data", "image/*")
 _JOBS = ("state", "operation", "vendor", METADATA_KEY, *_LIST)
 _LEDGER = ("endpoint", "event", "state", *_LIST)
+_REPLAYS = ("endpoint", *_LIST)
 _LOG = ("after", "type", "wait", "limit")
 
 ROUTES: tuple[Route | OpenRoute, ...] = (
@@ -84,9 +88,17 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(GET, "/v1/endpoints/{id}/secret", endpoints.secret, Role.WRITE, "An endpoint's signing secret"),
     Route(POST, "/v1/endpoints/{id}/enable", endpoints.enable, Role.WRITE, "Serve a disabled endpoint again"),
     Route(POST, "/v1/endpoints/{id}/test", endpoints.test, Role.WRITE, "Send a signed test message now"),
+    Route(POST, "/v1/endpoints/{id}/replay", replays.create, Role.WRITE, "Send a range of the log once more",
+          ReplayRequest, 202, also=(200,)),
+    Route(GET, "/v1/endpoints/{id}/stats", stats.show, Role.READ, "How an endpoint is doing", query=("hours",)),
+    Route(GET, "/v1/replays", replays.index, Role.READ, "List replays, newest first", query=_REPLAYS),
+    Route(GET, "/v1/replays/{id}", replays.show, Role.READ, "Look at a replay"),
+    Route(POST, "/v1/replays/{id}/cancel", replays.cancel, Role.WRITE, "End a replay early"),
     Route(GET, "/v1/webhook-secret", endpoints.webhook_secret, Role.WRITE, "The secret of per-job webhooks"),
     Route(GET, "/v1/deliveries", events.deliveries_index, Role.READ, "List deliveries, newest first", query=_LEDGER),
     Route(GET, "/v1/deliveries/{id}", events.delivery_show, Role.READ, "Look at a delivery, with its attempts"),
+    Route(POST, "/v1/deliveries/{id}/redeliver", replays.redeliver, Role.WRITE, "Send a delivery once more, now",
+          status=202),
     Route(POST, "/v1/projects", projects.create, Role.ADMIN, "Make a project", ProjectRequest, 201),
     Route(GET, "/v1/projects", projects.index, Role.ADMIN, "List projects, oldest first", query=_LIST),
     Route(POST, "/v1/keys", projects.create_key, Role.ADMIN, "Make an API key", KeyRequest, 201),

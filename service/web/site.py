@@ -19,6 +19,7 @@ from service.lookups import Lookups
 from service.pipeline.accept import Accept
 from service.pipeline.core import Core
 from service.pipeline.deliver import Deliver
+from service.pipeline.replay import Replays
 from service.security import keys as security_keys
 from service.security.cursors import Cursors
 from service.security.egress import Guard
@@ -43,6 +44,7 @@ class Site:
     core: Core
     accept: Accept
     deliver: Deliver
+    replays: Replays
     destinations: Destinations
     vendors: Vendors
     guard: Guard

@@ -25,16 +25,28 @@ ALTER TABLE endpoints ADD COLUMN hook TEXT;
 CREATE UNIQUE INDEX endpoints_by_hook ON endpoints (project_id, hook) WHERE hook IS NOT NULL AND deleted_at IS NULL;
 
 -- round_from: how many attempts were made before this round, whose schedule begins anew. delivered_at: it was delivered
--- before it was sent once more. replay: the replay that owes it, NULL where it is live.
+-- before it was sent once more. reopened_at: when somebody last wanted it once more. replay: the replay that owes it,
+-- NULL where it is live.
 ALTER TABLE deliveries ADD COLUMN round_from BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE deliveries ADD COLUMN delivered_at BIGINT;
+ALTER TABLE deliveries ADD COLUMN reopened_at BIGINT;
 ALTER TABLE deliveries ADD COLUMN replay BIGINT;
+
+-- An event is owed to an endpoint once, however often it is sent.
+DROP INDEX deliveries_by_event;
+CREATE UNIQUE INDEX deliveries_by_event ON deliveries (event_id, endpoint_id);
+-- What has not ended: pending or held.
+CREATE INDEX deliveries_open ON deliveries (endpoint_id, state, id) WHERE finished_at IS NULL;
+CREATE INDEX deliveries_reopened ON deliveries (endpoint_id, reopened_at) WHERE reopened_at IS NOT NULL;
+CREATE INDEX deliveries_by_replay ON deliveries (replay, finished_at) WHERE replay IS NOT NULL;
+CREATE INDEX events_by_time ON events (project_id, created_at, sequence);
 
 -- Of an endpoint that is sent one at a time all but the first wait here: nobody's, and not due.
 CREATE INDEX deliveries_queued ON deliveries (endpoint_id, event_id)
     WHERE state = 'pending' AND due_at IS NULL AND node IS NULL;
 
--- A range of events that is owed to an endpoint once more. after_event: how far it has come.
+-- A range of events that is owed to an endpoint once more: from since to until, the numbers up to last_sequence.
+-- after_sequence: how far it has come.
 CREATE TABLE replays (
     id {row_id},
     public_id TEXT NOT NULL UNIQUE,
@@ -46,12 +58,15 @@ CREATE TABLE replays (
     state TEXT NOT NULL,
     total BIGINT NOT NULL,
     owed BIGINT NOT NULL DEFAULT 0,
-    after_event BIGINT NOT NULL DEFAULT 0,
+    after_sequence BIGINT NOT NULL,
+    last_sequence BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     finished_at BIGINT
 );
+CREATE INDEX replays_by_project ON replays (project_id, id);
 CREATE INDEX replays_by_endpoint ON replays (endpoint_id, id);
-CREATE INDEX replays_running ON replays (id) WHERE finished_at IS NULL;
+CREATE UNIQUE INDEX replays_running ON replays (endpoint_id) WHERE finished_at IS NULL;
+CREATE INDEX replays_ended ON replays (finished_at) WHERE finished_at IS NOT NULL;
 
 -- The ed25519 keys of a project: the newest signs. The private key is encrypted.
 CREATE TABLE signing_keys (

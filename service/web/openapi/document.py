@@ -21,6 +21,7 @@ _TAGS: Mapping[str, str] = {
     "event-types": "What an event of each type looks like.",
     "endpoints": "Who is told of events, and how.",
     "webhook-secret": "The secret that per-job webhooks are signed with.",
+    "replays": "Ranges of the log that an endpoint is sent once more.",
     "deliveries": "The ledger: who has which event, and why not.",
     "projects": "The walls between tenants.",
     "keys": "Who may do what.",

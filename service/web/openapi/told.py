@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from schemas import answers, offers
+from schemas import answers, offers, replay, stats
 from schemas.event import EventType
 
 
@@ -105,9 +105,20 @@ TOLD: Mapping[str, Told] = {
     "GET /v1/endpoints/{id}/secret": Told(answers.SigningSecret),
     "POST /v1/endpoints/{id}/enable": Told(answers.Endpoint),
     "POST /v1/endpoints/{id}/test": Told(answers.TestShot),
+    "POST /v1/endpoints/{id}/replay": Told(
+        replay.ReplayAnswer,
+        problems=(409,),
+        headers={202: ("Location",)},
+        instead={200: replay.ReplayCount},
+    ),
+    "GET /v1/endpoints/{id}/stats": Told(stats.EndpointStats),
+    "GET /v1/replays": Told(ListOf(replay.ReplayAnswer)),
+    "GET /v1/replays/{id}": Told(replay.ReplayAnswer),
+    "POST /v1/replays/{id}/cancel": Told(replay.ReplayAnswer, problems=(409,)),
     "GET /v1/webhook-secret": Told(answers.SigningSecret),
     "GET /v1/deliveries": Told(ListOf(answers.Delivery)),
     "GET /v1/deliveries/{id}": Told(answers.DeliveryWithAttempts),
+    "POST /v1/deliveries/{id}/redeliver": Told(answers.Delivery, problems=(409,)),
     "POST /v1/projects": Told(answers.NewProject),
     "GET /v1/projects": Told(ListOf(answers.Project)),
     "POST /v1/keys": Told(answers.NewKey, body_required=False),
