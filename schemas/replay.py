@@ -32,7 +32,8 @@ def _moment(value: Any) -> int:
         at = datetime.fromisoformat(value.upper())
         if at.tzinfo is None:
             raise ValueError
-        return round(at.timestamp() * 1000)
+        # Nothing was logged before.
+        return max(round(at.timestamp() * 1000), 0)
     except (ValueError, IndexError, OverflowError):
         raise ValueError("must be a time with its offset, such as 2026-08-01T12:30:00Z") from None
 

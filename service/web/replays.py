@@ -15,7 +15,7 @@ from service.store.database import Reader
 from service.store.keys import Principal
 from service.web.lists import Begin, Entry, listed
 from service.web.query import Query
-from service.web.site import Answer, read_model, site_of
+from service.web.site import Answer, read_json, site_of, validated
 
 
 async def redeliver(request: Request, who: Principal) -> Response:
@@ -30,14 +30,15 @@ async def redeliver(request: Request, who: Principal) -> Response:
 async def create(request: Request, who: Principal) -> Response:
     """A dry run is counted by the very code that goes through the range."""
     site = site_of(request)
-    wanted = await read_model(request, ReplayRequest)
+    body = await read_json(request)
+    endpoint = await site.core.db.read(endpoints.get, who.project, request.path_params["id"])
+    if endpoint is None:
+        raise not_found("endpoint")
+    wanted = validated(body, ReplayRequest)
     now = site.clock.now()
     until = now if wanted.until is None else min(wanted.until, now)
     if wanted.since > until:
         raise invalid([FieldError("since", "must lie before until, and before now")])
-    endpoint = await site.core.db.read(endpoints.get, who.project, request.path_params["id"])
-    if endpoint is None:
-        raise not_found("endpoint")
     span = await site.core.db.read(replay.span_of, who.project, wanted.since, until, wanted.only)
     note = await site.core.db.read(_oldest, span)
     total = await site.replays.count(endpoint, span)

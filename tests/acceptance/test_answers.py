@@ -22,7 +22,7 @@ from service.web.waiting import MOST_PER_PROJECT
 from tests.acceptance.helpers import CUTOUT, ENLARGE, NEVER, play, reached, webhook_of
 from tests.acceptance.made import form, hold_work, picture, queue
 from tests.faulty_store import TroubledStore, away, bug, troubled_store
-from tests.harness import Client, Stand, receiver, stand
+from tests.harness import PATIENCE, Client, Stand, receiver, stand
 from tests.vendors.perfectcorp_by_hand import AT_ONCE
 
 pytestmark = pytest.mark.anyio
@@ -157,7 +157,31 @@ async def _endpoints(it: Stand, client: Client) -> None:
         _, page = await client.call("GET", f"/v1/deliveries?endpoint={made['id']}&limit=1")
         await client.call("GET", f"/v1/deliveries/{page['data'][0]['id']}")
         await client.call("POST", f"{path}/enable")
+        await _once_more(it, client, made, page["data"][0]["id"])
         assert (await client.call("DELETE", path))[0] == 204
+        lost = f"/v1/deliveries/{page['data'][0]['id']}/redeliver"
+        assert (await client.call("POST", lost))[0] == 409, "nobody is there to send it to"
+
+
+async def _once_more(it: Stand, client: Client, endpoint: dict[str, Any], delivery: str) -> None:
+    assert (await client.call("POST", f"/v1/deliveries/{delivery}/redeliver"))[0] == 202
+    await client.call("GET", f"/v1/endpoints/{endpoint['id']}/stats?hours=168")
+    replay, asked = f"/v1/endpoints/{endpoint['id']}/replay", {"since": "2020-01-01T00:00:00Z", "only": "all"}
+    assert (await client.call("POST", replay, json={**asked, "dry_run": True}))[0] == 200
+    await it.wirephoto.site.replays.stop(0)
+    answers = [await client.call("POST", replay, json=asked) for _ in range(2)]
+    assert [status for status, _ in answers] == [202, 409]
+    it.wirephoto.site.replays.start()
+    made = f"/v1/replays/{answers[0][1]['id']}"
+    async with asyncio.timeout(PATIENCE):
+        while (await client.call("GET", made))[1]["state"] == "running":
+            pass
+    assert (await client.call("POST", f"{made}/cancel"))[0] == 409
+    await it.wirephoto.site.replays.stop(0)
+    _, other = await client.call("POST", replay, json=asked)
+    assert (await client.call("POST", f"/v1/replays/{other['id']}/cancel"))[0] == 200
+    it.wirephoto.site.replays.start()
+    await client.call("GET", f"/v1/replays?endpoint={endpoint['id']}")
 
 
 async def _tenants(client: Client) -> None:

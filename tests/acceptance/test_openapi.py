@@ -13,6 +13,7 @@ from schemas.endpoint import EndpointPatch, EndpointRequest
 from schemas.event import EventType
 from schemas.event_types import Schemas
 from schemas.job import JobRequest
+from schemas.replay import ReplayRequest
 from service.web.projects import KeyRequest, ProjectRequest
 from service.web.route import Route
 from service.web.routes import ROUTES
@@ -20,7 +21,7 @@ from tests.harness import receiver, stand
 
 pytestmark = pytest.mark.anyio
 
-MODELS = (JobRequest, EndpointRequest, EndpointPatch, ProjectRequest, KeyRequest)
+MODELS = (JobRequest, EndpointRequest, EndpointPatch, ReplayRequest, ProjectRequest, KeyRequest)
 PROBLEM = "application/problem+json"
 
 
