@@ -66,14 +66,14 @@ class Page:
     is_last: bool
 
 
-async def look(reader: Reader, span: Span, endpoint: Endpoint, limit: int = PAGE) -> Page:
+async def look(reader: Reader, span: Span, endpoint: Endpoint) -> Page:
     terms = endpoint.terms
     whole = span.which is Which.ALL and bool(terms.channels or terms.filter)
-    page = await replays.page(reader, span, endpoint.row, limit, whole=whole)
+    page = await replays.page(reader, span, endpoint.row, PAGE, whole=whole)
     owes = [
         entry for entry in page if _is_open_to(span.which, endpoint, entry) and _CHOSEN[span.which](endpoint, entry)
     ]
-    return Page(owes, page[-1].sequence if page else span.last, len(page) < limit)
+    return Page(owes, page[-1].sequence if page else span.last, len(page) < PAGE)
 
 
 def _is_open_to(which: Which, endpoint: Endpoint, entry: Logged) -> bool:

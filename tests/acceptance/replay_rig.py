@@ -48,8 +48,7 @@ class ReplayRig(Rig):
 
     async def exhausted(self, events_: Sequence[str], endpoint: dict[str, Any]) -> None:
         """The receiver fails twice for each, and so each is given up."""
-        for event in events_:
-            self.pass_until((await self.tried(event, endpoint, 1))["next_attempt_at"])
+        self.pass_until(max([(await self.tried(event, endpoint, 1))["next_attempt_at"] for event in events_]))
         for event in events_:
             await self.until(event, endpoint, lambda found: found["state"] == "exhausted")
 

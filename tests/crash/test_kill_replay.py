@@ -27,7 +27,7 @@ async def _log_is_full(place: Scene) -> list[str]:
     assert {status for status, _ in answers} == {202}
     async with asyncio.timeout(PATIENCE):
         while len(events := await place.log()) < 2 * count:
-            await asyncio.sleep(0.02)
+            pass
     life.terminate()
     assert await life.ended() == 0
     return [event["id"] for event in events]
@@ -49,18 +49,16 @@ async def _replayed(place: Scene, die: str) -> tuple[dict[str, Any], bool]:
     # Whoever got no answer looks whether there is one before he asks again.
     status, made = await _insist(place, "POST", f"{path}/{endpoint['id']}/replay", json=EVERYTHING)
     assert status in (202, 409), made
-    while True:
+    replay: dict[str, Any] = {"pending": 1}
+    while replay["pending"] or replay["state"] == "running":
         _, page = await _insist(place, "GET", f"/v1/replays?endpoint={endpoint['id']}")
-        if page["data"] and page["data"][0]["state"] != "running" and not page["data"][0]["pending"]:
-            break
-        await asyncio.sleep(0.02)
+        (replay,) = page["data"]
     last = place.children[-1]
     last.terminate()
     code = await last.ended()
     assert code in (0, -signal.SIGKILL)
     died = await mortal.ended() == -signal.SIGKILL
     await place.start()
-    (replay,) = page["data"]
     return replay, died
 
 
