@@ -19,7 +19,6 @@ from schemas.delivery import DeliveryState, Outcome, Undelivered
 from schemas.endpoint import EndpointState, Format, Scheme
 from schemas.event import EventType
 from schemas.forms import (
-    ApiKey,
     AssetId,
     AttemptId,
     Count,
@@ -28,8 +27,7 @@ from schemas.forms import (
     EndpointId,
     EventId,
     JobId,
-    KeyId,
-    ProjectId,
+    PublicKey,
     Secret,
     Sha256,
     Time,
@@ -191,7 +189,7 @@ class Endpoint(TypedDict):
 
     id: EndpointId
     object: Literal["endpoint"]
-    url: Url
+    url: Annotated[Url | None, Field(description="null: of kind stream, whose client comes for its deliveries.")]
     kind: str
     events: list[str]
     channels: list[str]
@@ -205,10 +203,25 @@ class Endpoint(TypedDict):
     max_in_flight: int
     ordered: NotRequired[bool]
     retry_schedule: NotRequired[Annotated[list[int] | None, Field(description="Seconds; null: the service's own.")]]
+    hook: NotRequired[Annotated[bool, Field(description="Whether it was made by `POST /v1/hooks`.")]]
     state: EndpointState
     disabled_reason: str | None
     created_at: Time
     updated_at: Time
+
+
+class Hook(TypedDict):
+    """A subscription as no-code tools make it: an endpoint, in their words."""
+
+    id: EndpointId
+    object: Literal["hook"]
+    hookUrl: Url
+    events: list[str]
+    filter: dict[str, JsonValue]
+    format: Format
+    state: EndpointState
+    disabled_reason: str | None
+    created_at: Time
 
 
 class NewEndpoint(Endpoint):
@@ -221,6 +234,34 @@ class SigningSecret(TypedDict):
     secret: Secret
 
 
+class RotatedSecret(SigningSecret):
+    """The new secret. The one before signs beside it until then."""
+
+    old_secret_expires_at: Time
+
+
+class SigningKey(TypedDict):
+    """What `v1a` signatures of this project are checked with."""
+
+    public_key: PublicKey
+    kid: Annotated[str, Field(description="Its name in the JWKS.", examples=["sgn_01m7y9dz7k7yx6crsbkvdbxvge"])]
+
+
+class Jwk(TypedDict):
+    """An ed25519 key, by RFC 8037."""
+
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    x: Annotated[str, Field(description="The key's 32 bytes, base64url.")]
+    kid: str
+    use: Literal["sig"]
+    alg: Literal["EdDSA"]
+
+
+class JwkSet(TypedDict):
+    keys: list[Jwk]
+
+
 class TestShot(TypedDict):
     """What the receiver said to a test message."""
 
@@ -231,6 +272,13 @@ class TestShot(TypedDict):
     ms: Count
     error: str | None
     response_head: str | None
+
+
+class StreamAnswered(TypedDict):
+    """What the answer of a stream's client came to, once it is written down."""
+
+    outcome: Outcome
+    next_attempt_at: Time | None
 
 
 class Delivery(TypedDict):
@@ -309,6 +357,19 @@ class EventWithLedger(Event):
     deliveries: list[LedgerEntry]
 
 
+class WrittenForm(TypedDict):
+    """An event in one of the other formats."""
+
+    content_type: str
+    schema: Annotated[dict[str, Any], Field(description="JSON Schema 2020-12 of the whole body.")]
+    sample: dict[str, Any]
+
+
+class EventForms(TypedDict):
+    flat: WrittenForm
+    cloudevents: WrittenForm
+
+
 class EventKind(TypedDict):
     """A type of event, with what an event of it looks like."""
 
@@ -317,32 +378,10 @@ class EventKind(TypedDict):
     description: str
     schema: Annotated[dict[str, Any], Field(description="JSON Schema 2020-12 of the whole event.")]
     sample: Event
+    formats: Annotated[EventForms, Field(description="The same event as endpoints of another format receive it.")]
 
 
-# --- tenants and health ---------------------------------------------------------------------------------------
-
-
-class Project(TypedDict):
-    id: ProjectId
-    object: Literal["project"]
-    name: str
-    created_at: Time
-
-
-class NewProject(Project):
-    api_key: ApiKey
-
-
-class Key(TypedDict):
-    id: KeyId
-    object: Literal["key"]
-    role: Annotated[str, string(enum=["admin", "write", "read"])]
-    name: str
-    created_at: Time
-
-
-class NewKey(Key):
-    api_key: ApiKey
+# --- health ---------------------------------------------------------------------------------------------------
 
 
 class Health(TypedDict):

@@ -35,6 +35,10 @@ class Outcome(StrEnum):
     ABORT = "abort"  # the receiver gives this delivery up
 
 
+# Why there was no answer; an attempt's `error` begins with one of these and a colon.
+NO_ANSWER = frozenset({"refused_address", "bad_url", "dns", "connect", "tls", "timeout", "broken", "too_large"})
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One try. `retry_after` in seconds where the receiver gave it; `response_head` at most 1 KiB of its answer."""
@@ -46,6 +50,14 @@ class Attempt:
     error: str | None = None
     response_head: str | None = None
     retry_after: float | None = None
+
+    @property
+    def answer(self) -> str:
+        """What came back, in one word of few: the class of its status, such as `5xx`, or why there was none."""
+        if self.status is not None:
+            return f"{self.status // 100}xx"
+        kind = (self.error or "").partition(":")[0]
+        return kind if kind in NO_ANSWER else "other"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,12 @@
 """An endpoint is a subscriber's registration."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from schemas import filters
 from schemas.event import EventType
@@ -16,7 +16,10 @@ from schemas.text import Text
 # What a subscription by wildcard leaves out: it would flood who asked for "everything".
 ONLY_BY_NAME = frozenset({EventType.JOB_PROGRESSED})
 
-_PATTERNS = frozenset({"*", *EventType, *(f"{name.split('.')[0]}.*" for name in EventType)})
+# The kind whose deliveries wait until a client comes for them.
+STREAM = "stream"
+
+PATTERNS = frozenset({"*", *EventType, *(f"{name.split('.')[0]}.*" for name in EventType)})
 _TOKEN = re.compile(r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$")
 _RESERVED_HEADERS = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "te", "trailer", "upgrade", "expect"}
@@ -45,7 +48,7 @@ class Scheme(StrEnum):
 
 
 def _pattern(value: str) -> str:
-    if value not in _PATTERNS:
+    if value not in PATTERNS:
         raise ValueError(f"unknown event type; known are {', '.join(sorted(EventType))}, and job.* or *")
     return value
 
@@ -75,7 +78,7 @@ def _once(value: list[Scheme]) -> list[Scheme]:
     return value
 
 
-Pattern = Annotated[str, AfterValidator(_pattern), Field(json_schema_extra={"enum": sorted(_PATTERNS)})]
+Pattern = Annotated[str, AfterValidator(_pattern), Field(json_schema_extra={"enum": sorted(PATTERNS)})]
 HeaderValue = Annotated[str, Field(max_length=1024, json_schema_extra={"pattern": "^[ -~]*$"})]
 Headers = Annotated[
     dict[str, HeaderValue],
@@ -126,12 +129,17 @@ class EndpointRequest(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
-            "examples": [{"url": "https://shop.example/hooks/wirephoto", "events": ["job.succeeded", "job.failed"]}]
+            "examples": [
+                {"url": "https://shop.example/hooks/wirephoto", "events": ["job.succeeded", "job.failed"]},
+                {"kind": "stream", "events": ["job.*"]},
+            ]
         },
     )
 
-    url: HttpUrl
-    kind: Literal["webhook"] = "webhook"
+    kind: Literal["webhook", "stream"] = "webhook"
+    url: HttpUrl | None = Field(
+        None, description="Required for kind webhook; kind stream has none.", validate_default=True
+    )
     events: list[Pattern] = Field(default_factory=lambda: ["*"], min_length=1, max_length=32)
     channels: list[Channel] = Field(default_factory=list, max_length=32, description="Empty: all channels.")
     filter: Filter = Field(default_factory=dict)
@@ -146,9 +154,19 @@ class EndpointRequest(BaseModel):
         None, description="Seconds before each further attempt; null: the service's own."
     )
 
+    @field_validator("url")
+    @classmethod
+    def _as_its_kind_has_it(cls, url: str | None, info: ValidationInfo) -> str | None:
+        kind = info.data.get("kind")
+        if kind == STREAM and url is not None:
+            raise ValueError("an endpoint of kind stream has none: its client comes for its deliveries")
+        if kind != STREAM and kind is not None and url is None:
+            raise ValueError("is required")
+        return url
+
     def terms(self, sealed_headers: str) -> "Terms":
         return Terms(
-            url=self.url,
+            url=self.url or "",
             events=tuple(self.events),
             channels=tuple(self.channels),
             filter=self.filter,
@@ -198,9 +216,22 @@ class EndpointPatch(BaseModel):
         return replace(terms, **changes)
 
 
+class Rotation(BaseModel):
+    """The body of `POST /v1/endpoints/{id}/rotate-secret`, which may be left out."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"overlap_seconds": 3600}]})
+
+    overlap_seconds: int = Field(
+        86_400, ge=0, le=7 * 86_400, description="For how long the old secret signs beside the new one."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a subscriber chose, and may change; `sealed_headers` is encrypted, `retry_schedule` in seconds."""
+    """What a subscriber chose, and may change; `sealed_headers` is encrypted, `retry_schedule` in seconds.
+
+    `url` is empty where the kind has none.
+    """
 
     url: str
     sealed_headers: str
@@ -232,6 +263,10 @@ class Endpoint:
     disabled_reason: str | None
     created_at: int
     updated_at: int
+    # During a rotation; the one before, which signs too until then.
+    sealed_old_secret: str | None = None
+    old_secret_until: int | None = None
+    hook: str | None = None  # the digest of its subscription, where it was made as a hook
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +278,20 @@ class Target:
     url: str
     secret: str
     headers: Mapping[str, str]
+    format: Format = Format.STANDARD
+    signatures: tuple[Scheme, ...] = (Scheme.V1,)
+    old_secret: str | None = None
+    old_secret_until: int = 0
+    private_key: str | None = None  # the project's, where v1a is asked for
+    source: str = ""  # what CloudEvents call so
+
+    def secrets(self, now: int) -> tuple[str, ...]:
+        """Those that sign at `now` (milliseconds since 1970), the newest first; none where only v1a is asked for."""
+        if Scheme.V1 not in self.signatures:
+            return ()
+        if self.old_secret is None or now >= self.old_secret_until:
+            return (self.secret,)
+        return (self.secret, self.old_secret)
 
     def __repr__(self) -> str:
         return f"Target(id={self.id!r}, kind={self.kind!r})"
@@ -252,8 +301,13 @@ def wants(terms: Terms, event_type: str, channels: tuple[str, ...]) -> bool:
     """Whether a subscriber takes such events; its filter is asked of the event itself."""
     if terms.channels and not set(terms.channels) & set(channels):
         return False
-    if event_type in terms.events:
+    return is_named(event_type, terms.events)
+
+
+def is_named(event_type: str, patterns: Sequence[str]) -> bool:
+    """Whether one of the names or wildcards means this type."""
+    if event_type in patterns:
         return True
     if event_type in ONLY_BY_NAME:
         return False
-    return "*" in terms.events or f"{event_type.split('.')[0]}.*" in terms.events
+    return "*" in patterns or f"{event_type.split('.')[0]}.*" in patterns

@@ -1,6 +1,6 @@
 """Which events there are, what each tells, and the JSON Schema that every event of a type keeps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,10 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from schemas import answers
+from schemas.endpoint import Format
 from schemas.event import EventType
+from schemas.flat import FLAT
+from schemas.formats import TYPE_PREFIX, CloudEvent
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -72,13 +75,41 @@ def narrowed(event_type: str, told: Told, ref: str) -> dict[str, Any]:
     }
 
 
-def schema_of(event_type: EventType) -> dict[str, Any]:
-    """JSON Schema 2020-12 of the whole event, complete in itself."""
-    told = TOLD[event_type]
-    wanted = {"Event": answers.Event, told.data: getattr(answers, told.data)}
+def schema_of(event_type: EventType, form: Format = Format.STANDARD) -> dict[str, Any]:
+    """JSON Schema 2020-12 of the whole event in this format, complete in itself."""
+    told, ref = TOLD[event_type], "#/$defs/{model}"
+    wanted, narrow = _FORMS[form]
     _, whole = TypeAdapter.json_schemas(
-        [(name, "serialization", TypeAdapter(shape)) for name, shape in wanted.items()],
-        ref_template="#/$defs/{model}",
+        [(shape.__name__, "serialization", TypeAdapter(shape)) for shape in wanted(told)],
+        ref_template=ref,
         schema_generator=Schemas,
     )
-    return {"$schema": DIALECT, **narrowed(event_type, told, "#/$defs/{model}"), "$defs": whole["$defs"]}
+    return {"$schema": DIALECT, **narrow(event_type, told, ref), "$defs": whole["$defs"]}
+
+
+def _flat(event_type: str, told: Told, ref: str) -> dict[str, Any]:
+    state = {} if told.state is None else {"state": {"const": told.state}}
+    return {
+        "title": event_type,
+        "description": told.description,
+        "allOf": [{"$ref": ref.format(model=FLAT[told.data].__name__)}],
+        "type": "object",
+        "properties": {"type": {"const": event_type}, **state},
+    }
+
+
+def _cloudevent(event_type: str, told: Told, ref: str) -> dict[str, Any]:
+    standard = narrowed(event_type, told, ref)
+    return {
+        **standard,
+        "allOf": [{"$ref": ref.format(model="CloudEvent")}],
+        "properties": {"type": {"const": TYPE_PREFIX + event_type}, "data": standard["properties"]["data"]},
+    }
+
+
+# Which shapes a format's schema is made of, and how it is narrowed to one type.
+_FORMS: Mapping[Format, tuple[Callable[[Told], Sequence[type]], Callable[[str, Told, str], dict[str, Any]]]] = {
+    Format.STANDARD: (lambda told: (answers.Event, getattr(answers, told.data)), narrowed),
+    Format.FLAT: (lambda told: (FLAT[told.data],), _flat),
+    Format.CLOUDEVENTS: (lambda told: (CloudEvent, getattr(answers, told.data)), _cloudevent),
+}

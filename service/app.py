@@ -11,10 +11,11 @@ import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
+from handlers.destinations.contract import Destination
 from handlers.destinations.webhook import Webhook
 from schemas import ids
 from schemas.job import Job
-from service import accounts
+from service import accounts, secret_key
 from service.clock import Clock, SystemClock
 from service.config import Settings
 from service.heart import Heart
@@ -27,19 +28,23 @@ from service.pipeline.core import Core
 from service.pipeline.crew import crew, delivery_scan
 from service.pipeline.deliver import Deliver
 from service.pipeline.poll import STEP as POLL
+from service.pipeline.presence import Presence
 from service.pipeline.replay import Replays
 from service.pipeline.stage import Sources
+from service.pipeline.streams import Streams
+from service.resealing import Resealing
 from service.retention import Retention
 from service.security import keys as security_keys
 from service.security.cursors import Cursors
 from service.security.egress import Guard
 from service.security.keys import Role
 from service.security.links import AssetLinks
-from service.security.vault import Vault, WrongKey, key_file
+from service.security.vault import Vault, key_file
 from service.store import keys, meta, nodes, projects, submissions
 from service.store.backfill import backfill
 from service.store.database import Database, StoreUnavailable, Tx
 from service.store.migrate import migrate
+from service.web.following import Following
 from service.web.projects import add_project
 from service.web.routes import http_exception, starlette_routes
 from service.web.site import Site
@@ -115,9 +120,9 @@ async def running(
         if filled := await backfill(database):
             log.info("store.backfilled", jobs=filled)
         vault = vault_of(settings)
-        await _hold_key(database, vault)
+        await database.read(secret_key.check, vault)
         await database.write(_hold_kind, "sandbox" if sandbox else "vendors")
-        node = await database.write(_join, clock.now())
+        node = await database.write(_join, vault, clock.now())
         metrics.node.set(node)
         core = Core(
             db=database,
@@ -137,14 +142,16 @@ async def running(
                 await database.write(submissions.ask_all, contracted.name, clock.now())
         delivery_http = accounts.http(stack, settings, guard, kind=accounts.fast_http())
         source_http = accounts.http(stack, settings, Guard(settings.source_networks))
-        destinations = {"webhook": Webhook(delivery_http, clock.now)}
+        destinations: dict[str, Destination] = {"webhook": Webhook(delivery_http, clock.now)}
         schedule = settings.schedule_ms or retry.SCHEDULE
         deliver = Deliver(core, destinations, schedule, lambda: rng.uniform(-1, 1))
         core.hand_over = deliver.hand_over
         scan = delivery_scan(core, deliver)
         deliver.wake_scan = scan.wake
+        streams = Streams(core, schedule, lambda: rng.uniform(-1, 1), scan.wake)
         replays = Replays(core, scan.wake)
-        deliver.replayed = replays.wake
+        deliver.replayed = streams.replayed = replays.wake
+        destinations[streams.kind] = streams
         max_upload_bytes = round(settings.max_upload_mb * 1_000_000)
         sources = Sources(source_http, max_upload_bytes, settings.source_deadline_seconds)
         workers = crew(core, vendors, sources, settings.reply_base)
@@ -169,6 +176,8 @@ async def running(
         ]
         events_ms = round(settings.event_retention_days * 24 * retry.HOUR)
         retention = Retention(core, events_ms, max(windows_ms, default=0))
+        presence = Presence(core, streams)
+        resealing = Resealing(core)
         site = Site(
             core=core,
             accept=Accept(core, vendors),
@@ -179,6 +188,8 @@ async def running(
             guard=guard,
             cursors=Cursors(vault),
             waiting=Waiting(core.bells, clock),
+            following=Following(core),
+            streams=streams,
             lookups=Lookups(clock),
             called_back=settings.reply_base is not None,
             max_upload_bytes=max_upload_bytes,
@@ -188,6 +199,8 @@ async def running(
                 "heartbeat": heart,
                 "retention": retention,
                 "replays": replays,
+                "presence": presence,
+                "resealing": resealing,
                 **{f"{step} {vendor}": worker for (step, vendor), worker in workers.items()},
             },
         )
@@ -196,7 +209,8 @@ async def running(
             await trouble.take_up(core, contracted)
         # Before anything else the tasks that die unasked.
         urgent = [workers[POLL, contracted.name] for contracted in vendors if contracted.turns.keeps_alive]
-        everyone = [*urgent, scan, heart, retention, replays, *(one for one in workers.values() if one not in urgent)]
+        chores = (scan, heart, retention, replays, resealing, presence)
+        everyone = [*urgent, *chores, *(one for one in workers.values() if one not in urgent)]
         for worker in everyone:
             worker.start()
         try:
@@ -207,7 +221,8 @@ async def running(
             for contracted in vendors:
                 contracted.turns.cut(all_but_kept=True)
             # Together: what one finishes may be another's next work, which the store keeps.
-            await asyncio.gather(deliver.stop(GRACE_SECONDS), *(worker.stop(GRACE_SECONDS) for worker in others))
+            senders = (deliver.stop(GRACE_SECONDS), streams.stop(GRACE_SECONDS))
+            await asyncio.gather(*senders, *(worker.stop(GRACE_SECONDS) for worker in others))
             # Only now: a paid call may be waited for longer than a task lives unasked.
             for contracted in vendors:
                 contracted.turns.cut()
@@ -217,17 +232,6 @@ async def running(
             except StoreUnavailable as error:
                 # The next start takes over what this node holds.
                 log.warning("node.not_ended", error=str(error))
-
-
-async def _hold_key(db: Database, vault: Vault) -> None:
-    """Refuse keys that can't open all that the store holds: it remembers every key that ever sealed a secret in it."""
-    known = set((await db.read(meta.get, "key_fingerprint") or "").split())
-    if not known <= vault.fingerprints:
-        raise WrongKey(
-            "this store's secrets were sealed with another key: give it as SECRET_KEY, or list it in SECRET_KEYS_OLD"
-        )
-    if vault.fingerprint not in known:
-        await db.write(meta.put, "key_fingerprint", " ".join(sorted({*known, vault.fingerprint})))
 
 
 async def _hold_kind(tx: Tx, kind: str) -> None:
@@ -240,9 +244,10 @@ async def _hold_kind(tx: Tx, kind: str) -> None:
         raise WrongStore(f"this store holds jobs of {other}: choose another DATA_DIR or DATABASE_URL")
 
 
-async def _join(tx: Tx, now: int) -> int:
+async def _join(tx: Tx, vault: Vault, now: int) -> int:
     """A new node. The store's lock says that we are alone on it, so all earlier ones are dead at once."""
-    node = await nodes.add(tx, now)
+    await secret_key.join(tx, vault)
+    node = await nodes.add(tx, now, vault.fingerprint)
     await nodes.take_over_all(tx, node, now)
     return node
 

@@ -26,6 +26,7 @@ CONTENTS: Mapping[str, Entry] = {
     "submit": Entry("service.commands.submit", "submit", "Submit pictures, and wait for the results."),
     "jobs": Entry("service.commands.jobs", "jobs", "Jobs: list, show, retry, cancel."),
     "events": Entry("service.commands.events", "events", "What happened, in order; and what happens, as it does."),
+    "listen": Entry("service.commands.listen", "listen", "Receive on this machine: events to a local URL, no tunnel."),
     "endpoints": Entry("service.commands.endpoints", "endpoints", "Who hears of events: add, list, test."),
     "keys": Entry("service.commands.keys", "keys", "API keys: create, list, revoke."),
     "check": Entry("service.commands.check", "check", "Is this installation fit to run? What is wrong?"),

@@ -7,7 +7,7 @@ import io
 import json
 import mimetypes
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +20,7 @@ POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0  # how long a server may be away while a job is waited for: a restart is no reason to give up
 _CONNECT_SECONDS = 10.0
 _SILENCE_SECONDS = 90.0  # longer than any `Prefer: wait`
+_STREAM_SILENCE_SECONDS = 50.0  # a stream's heart beats every 15
 _CHUNK = 64 * 1024
 _TRANSIENT = frozenset({429, 502, 503, 504})
 PAGE = 200  # the most entries that a list answers with at once
@@ -198,6 +199,30 @@ class Client:
             part.unlink(missing_ok=True)
         return size
 
+    async def messages(self, path: str) -> AsyncGenerator[tuple[str, str], None]:
+        """A stream's Server-Sent Events, each as its kind and its data, until the server ends it; the first is `open`.
+
+        One that is silent for longer than three heartbeats is Unreachable.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_STREAM_SILENCE_SECONDS)
+        async with self._request("GET", path, timeout=timeout) as answer:
+            yield "open", ""
+            held, kind, data = bytearray(), "message", list[str]()
+            async for piece in answer.content.iter_any():
+                held += piece
+                *lines, rest = held.split(b"\n")
+                held = bytearray(rest)
+                for line in lines:
+                    name, _, value = line.decode().partition(":")
+                    if name == "event":
+                        kind = value.removeprefix(" ")
+                    elif name == "data":
+                        data.append(value.removeprefix(" "))
+                    elif not line:
+                        if data:
+                            yield kind, "\n".join(data)
+                        kind, data = "message", []
+
     async def _json(self, method: str, path: str, **options: Any) -> Any:
         async with self._request(method, path, **options) as answer:
             body = await answer.read()
@@ -225,7 +250,7 @@ class Client:
         except aiohttp.InvalidURL:
             raise Unreachable(f"{self.url} is not a URL") from None
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise Unreachable(f"no answer from {self.url}: {_why(error)}") from None
+            raise Unreachable(f"no answer from {self.url}: {cause(error)}") from None
 
 
 def _once(key: str | None) -> dict[str, str]:
@@ -242,7 +267,8 @@ def _problem(status: int, body: bytes) -> ProblemAnswer:
         return ProblemAnswer(status, f"the server answered {status}, and not like a Wirephoto")
 
 
-def _why(error: Exception) -> str:
+def cause(error: Exception) -> str:
+    """Why no answer came, in a few words."""
     if isinstance(error, TimeoutError):
         return "it took too long"
     if isinstance(error, aiohttp.ClientConnectorError):

@@ -104,9 +104,13 @@ class Metrics(Collector):
         self.accepted = Count("jobs_accepted", "Jobs taken in.", "vendor", "operation")
         self.concluded = Count("jobs_concluded", "Jobs that ended, with the error's class.", "vendor", "state", "class")
         self.job_time = Spread("job_seconds", "From a job's acceptance to its end.", LONG, "vendor", "state")
+        self.told_in = Spread(
+            "completion_to_event_seconds", "From a vendor's last word on a job to the job's event.", DELAY, "vendor"
+        )
         self.callbacks = Count("callbacks", "Words of vendors that were stored, by the way they came.", "vendor", "via")
         self.events = Count("events", "Events written.", "type")
         self.attempts = Spread("attempt_seconds", "Attempts of deliveries.", NETWORK, "outcome")
+        self.answers = Count("attempts", "Attempts of deliveries, by what was answered.", "outcome", "answer")
         self.settled = Count("deliveries", "Deliveries of which no more will be tried now.", "state")
         self.first_attempt = Spread("first_attempt_delay_seconds", "From an event to its first attempt.", DELAY)
         self.vendor_requests = Count("vendor_requests", "Requests to vendors.", "vendor", "purpose", "outcome")
@@ -121,6 +125,9 @@ class Metrics(Collector):
         self.vendor_left = Level(
             "vendor_window_left", "Requests that a rate window still lets through.", "vendor", "scope", "seconds"
         )
+        self.vendor_size = Level(
+            "vendor_window_size", "Requests that a rate window lets through.", "vendor", "scope", "seconds"
+        )
         self.vendor_waiting = Level("vendor_requests_waiting", "Requests that wait for their turn.", "vendor")
         self.vendor_keep_alive = Level(
             "vendor_keep_alive_seconds", "Until the next task must be asked; negative: late.", "vendor"
@@ -129,6 +136,11 @@ class Metrics(Collector):
         self.deliveries_overdue = Level("deliveries_overdue_seconds", "How late the longest waiting one is.")
         self.deliveries_in_hand = Level("deliveries_in_hand", "Deliveries that a node holds, queued or under way.")
         self.deliveries_oldest = Level("deliveries_in_hand_oldest_seconds", "The age of the oldest of them.")
+        self.deliveries_queued = Level("deliveries_queued", "Deliveries that stand behind others in an order.")
+        self.deliveries_held = Level("deliveries_held", "Deliveries kept for paused and disabled endpoints.")
+        self.deliveries_held_oldest = Level("deliveries_held_oldest_seconds", "How long the first has been kept.")
+        self.requests_waiting = Level("requests_waiting", "Requests to us that wait for a job's end or for an event.")
+        self.streams = Level("streams", "Open streams, of events and of deliveries to endpoints.", "kind")
         self.build = Level("build_info", "Always 1.", "version", "python")
         self.node = Level("node", "This process's number; each start takes a new one.")
         self.build.set(1, version("wirephoto"), platform.python_version())
@@ -152,6 +164,9 @@ class Metrics(Collector):
             self.deliveries_overdue,
             self.deliveries_in_hand,
             self.deliveries_oldest,
+            self.deliveries_queued,
+            self.deliveries_held,
+            self.deliveries_held_oldest,
         )
 
     def collect(self) -> Iterable[Metric]:

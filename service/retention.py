@@ -10,6 +10,7 @@
 | bytes | in an hour or two, once no living asset, no job that has not ended and no fetch needs them |
 | a replay | D after it has ended, once no delivery names it |
 | a deleted endpoint | D after it was deleted, once no delivery and no replay names it |
+| an endpoint's secret from before a rotation | at the end of their overlap |
 | a node that has ended | D after its end |
 | a counted request to a vendor | with a later one; where none comes, after a day and the longest window |
 
@@ -103,6 +104,7 @@ class Retention:
             "assets": self._forget_assets,
             "replays": self._forget_replays,
             "endpoints": self._forget_endpoints,
+            "old_secrets": self._drop_old_secrets,
             "nodes": self._forget_nodes,
             "requests": self._forget_requests,
             "files": self._sweep,
@@ -168,6 +170,9 @@ class Retention:
 
     async def _forget_endpoints(self, now: int) -> int:
         return await self._while_full(PAGE, endpoints.forget, now - self._events_ms, PAGE)
+
+    async def _drop_old_secrets(self, now: int) -> int:
+        return await self._while_full(PAGE, endpoints.drop_old_secrets, now, PAGE)
 
     async def _forget_nodes(self, now: int) -> int:
         return await self._while_full(PAGE, nodes.forget, self._core.node, now - self._events_ms, PAGE)

@@ -6,7 +6,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvicorn
@@ -33,6 +33,24 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _cuttable(base: type[Any]) -> type[asyncio.Protocol]:
+    """uvicorn's own protocol, but that a request may cut its connection off: `scope["state"]["cut"]`.
+
+    To close one, asyncio waits until its client has read what was written, and a client that reads nothing has it wait
+    for ever.
+    """
+
+    class Cuttable(base):  # type: ignore[misc]  # which one it is depends on what is installed
+        def __init__(self, config: uvicorn.Config, server_state: Any, app_state: dict[str, Any], **more: Any) -> None:
+            super().__init__(config, server_state, {**app_state, "cut": self._cut}, **more)
+
+        def _cut(self) -> None:
+            if self.transport is not None:
+                self.transport.abort()
+
+    return Cuttable
+
+
 def listen(settings: Settings) -> socket.socket:
     """The listening socket; port 0 takes any free one."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -55,6 +73,8 @@ async def serving(wirephoto: Wirephoto, sock: socket.socket) -> AsyncIterator[_S
         server_header=False,
         timeout_graceful_shutdown=round(GRACE_SECONDS),
     )
+    config.load()
+    config.http_protocol_class = _cuttable(config.http_protocol_class)
     server = _Server(config)
     # The socket listens already: what comes before the server is up waits in its backlog.
     task = asyncio.create_task(server.serve(sockets=[sock]))

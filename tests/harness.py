@@ -40,6 +40,7 @@ class Received:
 
     headers: Mapping[str, str]
     body: bytes
+    path: str = ""  # with its query
 
     @property
     def event(self) -> dict[str, Any]:
@@ -65,7 +66,9 @@ class Receiver:
         body = await request.read()
         answer: Any = self.answers.pop(0) if self.answers else web.Response(status=204)
         async with self._arrived:
-            self.got.append(Received({name.lower(): value for name, value in request.headers.items()}, body))
+            self.got.append(
+                Received({name.lower(): value for name, value in request.headers.items()}, body, request.path_qs)
+            )
             self._arrived.notify_all()
         if callable(answer) and not isinstance(answer, web.Response):
             answer = await answer(request)
@@ -147,7 +150,9 @@ class Client:
         auth = {"Authorization": f"Bearer {self.key if key is None else key}"} if key != "" else {}
         url = path if path.startswith("http") else self.url + path
         async with self.http.request(method, url, headers={**auth, **(headers or {})}, **kwargs) as answer:
-            raw = await answer.read()
+            # A stream has no end: of it the head is all that is looked at here.
+            endless = answer.headers.get("content-type", "").startswith("text/event-stream")
+            raw = b"" if endless else await answer.read()
             is_json = "json" in answer.headers.get("content-type", "")
             body = json.loads(raw) if is_json and raw else raw or None
         if self.described is not None and method != "HEAD" and url.startswith(self.url):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from handlers import standardwebhooks
 from schemas.delivery import Attempt
 from schemas.endpoint import Target
 
@@ -38,6 +39,14 @@ class Message:
     type: str
     body: bytes
     at: int = 0
+    content_type: str = "application/json"
+
+    def headers(self, target: Target, now: int) -> dict[str, str]:
+        """What a delivery carries of it at `now` (ms since 1970), signed as its endpoint asks for."""
+        return {
+            "content-type": self.content_type,
+            **standardwebhooks.headers(target.secrets(now), self.id, now // 1000, self.body, target.private_key),
+        }
 
 
 class Destination(ABC):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 
-from handlers import standardwebhooks
 from handlers.destinations.contract import Destination, Message, Steps
 from handlers.http import Answer, Http, TransportError, retry_after
 from schemas.delivery import Attempt, Outcome
@@ -33,6 +32,28 @@ def outcome_of(answer: Answer) -> Outcome:
     return _BY_STATUS.get(answer.status, Outcome.RETRY)
 
 
+def headers_of(message: Message, target: Target, started: int) -> dict[str, str]:
+    """The headers of an attempt that begins at `started` (ms since 1970), with its signature; names in lower case."""
+    return {
+        "user-agent": "Wirephoto/1 (+webhooks)",
+        # In lower case, so that none is sent twice.
+        **{name.lower(): value for name, value in target.headers.items()},
+        **message.headers(target, started),
+    }
+
+
+def attempt_of(answer: Answer, started: int, ms: int, now: int) -> Attempt:
+    """What an answer makes of the attempt."""
+    return Attempt(
+        outcome_of(answer),
+        started,
+        ms,
+        status=answer.status,
+        response_head=answer.body[:KEEP_AT_MOST].decode("utf-8", "replace").replace("\x00", "\ufffd"),
+        retry_after=retry_after(answer.headers, now) if answer.status in _WAITS else None,
+    )
+
+
 class Webhook(Destination):
     """`http` must judge every address; `now` is the service's clock in milliseconds."""
 
@@ -45,20 +66,11 @@ class Webhook(Destination):
 
     async def send(self, message: Message, target: Target, steps: Steps) -> Attempt:  # noqa: ARG002 - one call, no steps
         started = self._now()
-        headers = {
-            "user-agent": "Wirephoto/1 (+webhooks)",
-            # In lower case, so that none is sent twice.
-            **{name.lower(): value for name, value in target.headers.items()},
-            "content-type": "application/json",
-            **standardwebhooks.headers(
-                standardwebhooks.key_of(target.secret), message.id, started // 1000, message.body
-            ),
-        }
         try:
             answer = await self._http.request(
                 "POST",
                 target.url,
-                headers=headers,
+                headers=headers_of(message, target, started),
                 body=message.body,
                 deadline=self.deadline,
                 connect=CONNECT,
@@ -67,11 +79,5 @@ class Webhook(Destination):
             )
         except TransportError as error:
             return Attempt(Outcome.RETRY, started, self._now() - started, error=f"{error.kind}: {error}"[:500])
-        return Attempt(
-            outcome_of(answer),
-            started,
-            self._now() - started,
-            status=answer.status,
-            response_head=answer.body[:KEEP_AT_MOST].decode("utf-8", "replace").replace("\x00", "\ufffd"),
-            retry_after=retry_after(answer.headers, self._now()) if answer.status in _WAITS else None,
-        )
+        now = self._now()
+        return attempt_of(answer, started, now - started, now)

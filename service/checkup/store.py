@@ -1,8 +1,9 @@
 """What is to be checked of the store, which is only read, without its lock, and of the key that seals its secrets."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from service import secret_key
 from service.app import vault_of
 from service.checkup.findings import Finding, Level, fault, note, ok
 from service.clock import SystemClock
@@ -10,9 +11,10 @@ from service.config import PREFIX, InvalidSettings, Settings
 from service.heart import DEAD_AFTER_MS
 from service.opening import looking, off_at
 from service.security.vault import Vault
-from service.store import meta, migrate, nodes
+from service.store import meta, migrate, nodes, sealed
 from service.store.database import NotAStore, Reader, StoreUnavailable
 
+_PAGE = 200
 _NEW = "will be made at the first start"
 
 
@@ -31,10 +33,11 @@ class Held:
 @dataclass(frozen=True)
 class _Facts:
     schema: migrate.Schema
-    fingerprints: frozenset[str]
+    needed: frozenset[str]  # keys, by their fingerprints
     installation: str | None
     beat_at: int | None
     kind: str | None
+    old: Mapping[str, int]  # how many secrets an old key has sealed, by where they lie
 
 
 async def look(settings: Settings, *, up: bool) -> Held:
@@ -47,15 +50,15 @@ async def look(settings: Settings, *, up: bool) -> Held:
         if settings.database_url is not None:
             promised = [_promises(*await off_at(settings.database_url.get_secret_value()))]
         async with looking(settings) as reader:
-            facts = await _facts(reader)
+            facts = await _facts(reader, vault)
     except NotAStore:
         return Held([*promised, ok("store", "is empty; its tables will be made at the first start"), key])
     except InvalidSettings as error:
         return Held([fault("store", str(error), f"install it, or unset {PREFIX}DATABASE_URL"), key])
     except StoreUnavailable as error:
         return Held([*promised, fault("store", str(error), _mend(settings)), key])
-    found = [_use(facts, up=up), _schema(facts.schema), _fits(vault, facts.fingerprints, key)]
-    return Held([*promised, *found], facts.installation)
+    found = [_use(facts, up=up), _schema(facts.schema), _fits(vault, facts.needed, key)]
+    return Held([*promised, *found, *_rotation(vault, facts)], facts.installation)
 
 
 def _promises(version: str, off: Sequence[str]) -> Finding:
@@ -67,14 +70,22 @@ def _promises(version: str, off: Sequence[str]) -> Finding:
     return ok(about, f"{says}; what it commits is durable")
 
 
-async def _facts(reader: Reader) -> _Facts:
+async def _facts(reader: Reader, vault: Vault | None) -> _Facts:
+    schema, needed = await migrate.schema(reader), await secret_key.needed(reader)
     return _Facts(
-        await migrate.schema(reader),
-        frozenset((await meta.get(reader, "key_fingerprint") or "").split()),
+        schema,
+        needed,
         await meta.get(reader, "installation"),
         await nodes.last_beat(reader),
         await meta.get(reader, "kind"),
+        await _sealed_by_old(reader, vault, needed) if schema.applied >= schema.known else {},
     )
+
+
+async def _sealed_by_old(reader: Reader, vault: Vault | None, needed: frozenset[str]) -> Mapping[str, int]:
+    if vault is None or needed <= {vault.fingerprint}:
+        return {}
+    return await sealed.count(reader, lambda text: not vault.is_newest(text), _PAGE)
 
 
 def _mend(settings: Settings) -> str:
@@ -135,3 +146,16 @@ def _fits(vault: Vault | None, known: frozenset[str], key: Finding) -> Finding:
     mend = f"give the missing one as {PREFIX}SECRET_KEY, or list it in {PREFIX}SECRET_KEYS_OLD"
     says = "none is given" if vault is None else f"{vault.fingerprint} is given"
     return fault(key.about, f"the store's secrets were sealed with {', '.join(sorted(missing))}; {says}", mend)
+
+
+def _rotation(vault: Vault | None, facts: _Facts) -> Sequence[Finding]:
+    """How far the change to another key has come, where one is under way or has ended."""
+    about = "old secret keys"
+    if vault is None or len(vault.fingerprints) == 1 or not facts.needed <= vault.fingerprints:
+        return []
+    if facts.needed <= {vault.fingerprint}:
+        says = "are needed for no secret; links to pictures that were signed with them open only while they are listed"
+        return [note(about, says, f"unset {PREFIX}SECRET_KEYS_OLD once these links may die")]
+    where = ", ".join(f"{number} of {place}" for place, number in facts.old.items())
+    says = f"are still needed: for {where}" if where else "are still marked as needed"
+    return [note(about, says, "leave them listed; a Wirephoto with the new key, once all have it, seals them anew")]

@@ -57,6 +57,27 @@ def list_endpoints(server: Server) -> None:
     server.show(found, lambda: show_table(columns, found))
 
 
+@endpoints.command(epilog=example("wirephoto endpoints rotate ep_01m7y9dz7k7yx6crsbkvdbxvge --overlap 3600"))
+@click.argument("endpoint_id", metavar="ID", shell_complete=completing.ENDPOINTS)
+@click.option(
+    "--overlap",
+    type=click.IntRange(0, 604_800),
+    metavar="SECONDS",
+    help="For how long the old secret signs beside the new one; a day by default.",
+)
+@client_command
+def rotate(server: Server, endpoint_id: str, overlap: int | None) -> None:
+    """Make a new secret, and print it; until the overlap ends, the old one signs too."""
+    body = {} if overlap is None else {"overlap_seconds": overlap}
+    told = server.run(lambda client: client.post(place("/v1/endpoints", endpoint_id, "rotate-secret"), body))
+
+    def for_people() -> None:
+        click.echo(f"secret: {told['secret']}")
+        click.echo(f"The old one signs too until {told['old_secret_expires_at']}.")
+
+    server.show(told, for_people)
+
+
 @endpoints.command(epilog=example("wirephoto endpoints test ep_01m7y9dz7k7yx6crsbkvdbxvge"))
 @click.argument("endpoint_id", metavar="ID", shell_complete=completing.ENDPOINTS)
 @client_command

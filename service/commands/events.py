@@ -204,7 +204,7 @@ def _job_note(job: Json) -> str:
 
 _NOTES: Mapping[str, Callable[[Json], str]] = {
     "job": _job_note,
-    "endpoint": lambda it: f"{it.get('url', '')}  {it.get('disabled_reason') or ''}",
+    "endpoint": lambda it: f"{it.get('url') or it.get('kind', '')}  {it.get('disabled_reason') or ''}",
     "delivery": lambda it: f"{it.get('endpoint', '')}  {it.get('event', '')}",
     "vendor": lambda it: str(it.get("reason") or ""),
 }

@@ -1,24 +1,30 @@
 """A change, of a job or of a vendor, becomes an event and its deliveries, inside the same unit."""
 
+from schemas.endpoint import wants
 from schemas.event import EventType
 from schemas.job import Charged, ErrorClass, Failure, Job
 from schemas.trouble import Trouble
 from service.pipeline import shown
 from service.pipeline.core import Announced, Core
-from service.store import deliveries, events, jobs, projects, submissions
+from service.store import callbacks, deliveries, endpoints, events, jobs, projects, submissions
 from service.store.database import Tx
 from service.store.submissions import Submission
 
 # A fault of ours must end a job in plain words, and not for ever try again.
 OUR_FAULT = Failure(ErrorClass.UNKNOWN, "internal", "A fault in Wirephoto; it is in the log.", retryable=True)
 
+# Who wants it more often can ask for the job.
+PROGRESS_EVERY_MS = 2_000
+
 
 async def job_event(tx: Tx, core: Core, job: Job, event_type: EventType, now: int) -> Announced:
     """Write the event about `job` as it is now, and owe it to all who subscribed."""
     data = await shown.job(tx, job, core.links)
     channels = tuple(job.request.channels)
+    completed_at = None if job.finished_at is None else await callbacks.completed_at(tx, job.row)
     event = await events.add(tx, job.project, event_type, data, now, job=job.row)
-    return Announced(event, await deliveries.fan_out(tx, event, core.node, channels=channels), job)
+    owed = await deliveries.fan_out(tx, event, core.node, channels=channels)
+    return Announced(event, owed, job, completed_at)
 
 
 async def vendor_event(
@@ -54,6 +60,25 @@ async def task_known(tx: Tx, core: Core, submission: Submission, task: str, now:
         return None
     job = await jobs.running(tx, submission.job, submission.row, task, now)
     return None if job is None else await job_event(tx, core, job, EventType.JOB_SUBMITTED, now)
+
+
+async def progressed(tx: Tx, core: Core, job: int, progress: int, now: int) -> Announced | None:
+    """The vendor has told how far it is. The job's row is locked; once it is no longer `running` nothing is said.
+
+    An event only where somebody has subscribed to it by name. What comes too soon after the last one is only stored:
+    the next answer tells of it.
+    """
+    await jobs.progressed(tx, job, progress)
+    told = await jobs.tell_progress(tx, job, now, now - PROGRESS_EVERY_MS)
+    if told is None or not await _is_wanted(tx, told, EventType.JOB_PROGRESSED):
+        return None
+    return await job_event(tx, core, told, EventType.JOB_PROGRESSED, now)
+
+
+async def _is_wanted(tx: Tx, job: Job, event_type: EventType) -> bool:
+    channels = tuple(job.request.channels)
+    subscribers = await endpoints.of_event(tx, job.project, job.row)
+    return any(wants(endpoint.terms, event_type, channels) for endpoint in subscribers)
 
 
 async def answered_at_once(tx: Tx, core: Core, submission: Submission, now: int) -> Announced | None:

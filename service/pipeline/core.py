@@ -32,11 +32,15 @@ PAUSE_WITHOUT_STORE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """An event that a unit wrote, and the deliveries of it that this node has to send."""
+    """An event that a unit wrote, and the deliveries of it that this node has to send.
+
+    `completed_at`: when the vendor's last word on the job came, at a job's end.
+    """
 
     event: Event
     owed: Sequence[Owed]
     job: Job | None = None  # as it is now, where the event is about one
+    completed_at: int | None = None
 
 
 Topic = tuple[str, int, str]
@@ -50,6 +54,11 @@ def job_topic(job: int) -> Topic:
 def log_topic(project: int, event_type: str | None) -> Topic:
     """A new event in a project's log, of one type or (None) of any."""
     return ("log", project, event_type or "")
+
+
+def endpoint_topic(endpoint: int) -> Topic:
+    """An endpoint was changed, or something is queued for it that rings for no event."""
+    return ("endpoint", endpoint, "")
 
 
 class Bells:
@@ -74,8 +83,9 @@ class Bells:
         for topic in list(self._waiting):
             self.ring(topic)
 
-    def listen(self, topic: Topic) -> asyncio.Event:
-        event = asyncio.Event()
+    def listen(self, topic: Topic, event: asyncio.Event | None = None) -> asyncio.Event:
+        """`event`: one that listens already, to hear of several topics."""
+        event = event or asyncio.Event()
         self._waiting[topic].add(event)
         return event
 
@@ -185,3 +195,5 @@ class Core:
             error_class = "" if job.failure is None else job.failure.error_class
             self.metrics.concluded.bump(job.vendor, job.state, error_class)
             self.metrics.job_time.note((job.finished_at - job.created_at) / 1000, job.vendor, job.state)
+            if announced.completed_at is not None:
+                self.metrics.told_in.note(max(event.created_at - announced.completed_at, 0) / 1000, job.vendor)

@@ -6,7 +6,6 @@ holds up nobody else: a lane sends at most `max_in_flight` at once, and one at a
 """
 
 import asyncio
-import json
 import logging
 import resource
 from collections import OrderedDict, deque
@@ -17,19 +16,18 @@ import structlog
 
 from handlers.destinations.contract import Destinations, Message, NoSteps
 from schemas.delivery import Attempt, DeliveryState, Outcome, Owed
-from schemas.endpoint import Endpoint, EndpointState, Target
+from schemas.endpoint import STREAM, Endpoint, EndpointState, Target
 from service import log as log_module
-from service.pipeline import retry
-from service.pipeline.core import Announced, Core
+from service.pipeline import queued, retry
+from service.pipeline.core import Announced, Core, endpoint_topic
+from service.pipeline.messages import Messages
 from service.pipeline.record import Recorder, Tried
-from service.security.vault import Vault
-from service.store import deliveries, endpoints, events
+from service.pipeline.target import target_of
+from service.store import deliveries, endpoints
 from service.store.database import StoreUnavailable, Tx
 
 log = structlog.get_logger()
 
-# Message bodies kept in memory for lanes; others are read again when their turn comes.
-MESSAGE_BYTES_IN_MEMORY = 16 * 1024 * 1024
 # Attempts under way at once, over all lanes, and never more than two fifths of the files that may be open.
 MOST_UNDER_WAY = 1024
 # What a lane may always have under way; above it only while less than half of the room is taken.
@@ -92,8 +90,7 @@ class Deliver:
         self._schedule = schedule
         self._jitter = jitter
         self._lanes: dict[int, Lane] = {}
-        self._messages: OrderedDict[int, Message] = OrderedDict()
-        self._message_bytes = 0
+        self._messages = Messages(core.db)
         self._recorder = Recorder(core)
         self._tasks: set[asyncio.Task[None]] = set()
         # Lanes that wait for room: those below their share, and those that have it and want more.
@@ -109,8 +106,7 @@ class Deliver:
 
     def hand_over(self, announced: Announced) -> None:
         """Fresh from a commit: this node's own."""
-        event = announced.event
-        self._remember(event.row, Message(event.id, event.type, event.payload.encode(), event.created_at))
+        self._messages.add(announced.event)
         self.take(announced.owed)
 
     def take(self, owed: Sequence[Owed]) -> None:
@@ -136,6 +132,7 @@ class Deliver:
 
     def endpoint_changed(self, endpoint: int) -> None:
         """Its row was patched, disabled or deleted: what the lane knows is stale."""
+        self._core.bells.ring(endpoint_topic(endpoint))
         lane = self._lanes.get(endpoint)
         if lane is not None:
             lane.endpoint = lane.target = None
@@ -227,8 +224,13 @@ class Deliver:
                 if endpoint is None or endpoint.state is not EndpointState.ENABLED:
                     if not await self._core.db.write(_put_away, lane.row, self._core.clock.now()):
                         continue
+                elif endpoint.kind == STREAM:
+                    # What comes in meanwhile too, on either side.
+                    while lane.queued:
+                        for line in (lane.waiting, lane.behind):
+                            await queued.put_back(self._core, lane.row, line)
                 else:
-                    target = target_of(endpoint, self._core.vault)
+                    target = await target_of(self._core, endpoint)
                 if changes == lane.changes:
                     break
                 # Changed while we looked: what we saw may be the endpoint as it was before.
@@ -273,7 +275,7 @@ class Deliver:
 
     async def _deliver(self, lane: Lane, owed: Owed, target: Target) -> None:
         try:
-            message = self._messages.get(owed.event) or await self._message(owed.event)
+            message = self._messages.kept(owed.event, target) or await self._messages.get(owed.event, target)
             attempt = await self._destinations[target.kind].send(message, target, NoSteps())
             await self._record(lane, owed, target.id, message, attempt)
         except Exception as error:
@@ -284,22 +286,6 @@ class Deliver:
                 log.exception("delivery.fault", endpoint=target.id)
             await self._core.clock.sleep(PAUSE_AFTER_FAULT_SECONDS)
             lane.put(owed)
-
-    async def _message(self, event: int) -> Message:
-        """What is no longer in memory."""
-        stored = await self._core.db.read(events.by_row, event)
-        message = Message(stored.id, stored.type, stored.payload.encode(), stored.created_at)
-        self._remember(event, message)
-        return message
-
-    def _remember(self, event: int, message: Message) -> None:
-        if event in self._messages:
-            return
-        self._messages[event] = message
-        self._message_bytes += len(message.body)
-        while self._message_bytes > MESSAGE_BYTES_IN_MEMORY:
-            _, oldest = self._messages.popitem(last=False)
-            self._message_bytes -= len(oldest.body)
 
     async def _record(self, lane: Lane, owed: Owed, endpoint_id: str, message: Message, attempt: Attempt) -> None:
         now = self._core.clock.now()
@@ -348,13 +334,6 @@ class Deliver:
             lane.failures = 0
         if verdict.next_at is not None:
             self.wake_scan()
-
-
-def target_of(endpoint: Endpoint, vault: Vault) -> Target:
-    """The endpoint with its secrets open. Raises WrongKey."""
-    headers = json.loads(vault.open(endpoint.id, endpoint.terms.sealed_headers))
-    secret = vault.open(endpoint.id, endpoint.sealed_secret)
-    return Target(endpoint.id, endpoint.kind, endpoint.terms.url, secret, headers)
 
 
 async def _put_away(tx: Tx, endpoint: int, now: int) -> bool:

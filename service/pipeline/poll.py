@@ -141,7 +141,10 @@ class Poll:
             await self._fail(submission, contracted, Failure(ErrorClass.TIMEOUT, "deadline", message, retryable=True))
             return
         due_at = min(due_at, max(submission.deadline_at, now + 1))
-        if not await self._core.db.write(_replan, submission, self._core.node, update, asked_at, due_at, now):
+        ours, told = await self._core.db.write(_go_on, self._core, submission, update, asked_at, due_at, now)
+        if told is not None:
+            self._core.tell(told)
+        if not ours:
             self._forget(submission, contracted)
 
     async def _unconfirmed(self, submission: Submission, contracted: Contracted) -> None:
@@ -193,19 +196,26 @@ async def _release(tx: Tx, submission: Submission, node: int, due_at: int) -> bo
     return await submissions.release(tx, submission.row, node, due_at, asked=True)
 
 
+async def _go_on(
+    tx: Tx, core: Core, submission: Submission, update: Update, asked_at: int, due_at: int, now: int
+) -> tuple[bool, Announced | None]:
+    """Whether it is still ours to ask, and what is to be told of its progress."""
+    ours = await _replan(tx, submission, core.node, update, asked_at, due_at, now)
+    if update.progress is None:
+        return ours, None
+    return ours, await announce.progressed(tx, core, submission.job, update.progress, now)
+
+
 async def _replan(
     tx: Tx, submission: Submission, node: int, update: Update, asked_at: int, due_at: int, now: int
 ) -> bool:
-    """False where it is no longer ours to ask."""
+    """False where it is no longer ours to ask. The job's row is locked from here on."""
     await jobs.locked(tx, submission.job)
     # One answer settles all hints that came before the question; a later one is a reason to ask again at once.
     await callbacks.read_hints(tx, submission.row, update.state, asked_at, now)
     later = await callbacks.hints(tx, submission.row)
     due_at = now if later else due_at
-    ours = await submissions.release(tx, submission.row, node, due_at, asked=True, asked_at=asked_at)
-    if update.progress is not None:
-        await jobs.progressed(tx, submission.job, update.progress)
-    return ours
+    return await submissions.release(tx, submission.row, node, due_at, asked=True, asked_at=asked_at)
 
 
 async def _unconfirmed(

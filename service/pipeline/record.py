@@ -19,6 +19,8 @@ from service.store.database import Tx
 # Outcomes in one unit: it keeps others from the database for a few milliseconds at most.
 MOST_AT_ONCE = 128
 
+GONE = 410
+
 
 @dataclass(frozen=True, slots=True)
 class Tried:
@@ -83,6 +85,8 @@ class Recorder:
         tried = [entry for entry, _ in some]
         for announced in await self._core.insist(write_down, self._core, tried, self._core.clock.now()):
             self._core.tell(announced)
+        for entry in tried:
+            self._core.metrics.answers.bump(entry.attempt.outcome, entry.attempt.answer)
         for _, done in some:
             # Nobody waits any more for what was under way when the service was stopped.
             if not done.done():
@@ -99,7 +103,7 @@ async def write_down(tx: Tx, core: Core, tried: Sequence[Tried], now: int) -> li
     announced = []
     for entry in ours:
         if entry.attempt.outcome is Outcome.GONE:
-            announced += await _disable(tx, core, entry.owed.endpoint, "gone", now)
+            announced += await _gone(tx, core, entry, now)
         if _is_exhausted(entry):
             announced.append(await _exhausted(tx, core, entry.owed, now))
     return announced
@@ -145,6 +149,16 @@ async def _settle(tx: Tx, core: Core, tried: Tried, now: int) -> bool:
     if verdict.next_at is not None:
         return await deliveries.retry(tx, tried.owed.delivery, core.node, tried.number, verdict.next_at)
     return await deliveries.settle(tx, tried.owed.delivery, core.node, verdict.state, tried.number, now)
+
+
+async def _gone(tx: Tx, core: Core, tried: Tried, now: int) -> list[Announced]:
+    """A tool that has forgotten its hook answers 410, and will never ask for it back: then the hook goes too."""
+    endpoint = await endpoints.by_row(tx, tried.owed.endpoint)
+    announced = await _disable(tx, core, tried.owed.endpoint, "gone", now)
+    if endpoint is not None and endpoint.hook is not None and tried.attempt.status == GONE:
+        await endpoints.delete(tx, endpoint.row, now)
+        await deliveries.discard(tx, endpoint.row, now)
+    return announced
 
 
 async def _disable(tx: Tx, core: Core, endpoint: int, reason: str, now: int) -> list[Announced]:

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from schemas import answers
+from schemas import answers, formats
 from schemas.asset import Asset
 from schemas.callback import Via
 from schemas.delivery import Delivery, DeliveryState, Undelivered
-from schemas.endpoint import Endpoint, EndpointState, Terms
+from schemas.endpoint import Endpoint, EndpointState, Format, Terms
 from schemas.event import EventType, envelope
 from schemas.event_types import TEST_TYPE
 from schemas.job import Charged, ErrorClass, Failure, Input, Job, JobRequest, JobState
@@ -22,6 +22,9 @@ _DAY = 24 * 3_600_000
 _ID = "01m7y9dz7k7yx6crsbkvdbxv"
 # Its links look like real ones and open nothing.
 _LINKS = AssetLinks("https://wirephoto.example", b"the key of samples, which is no secret")
+
+# What CloudEvents call the installation and the project.
+SOURCE = formats.source("9b1f3c5d7e2a4068", f"prj_{_ID}a0")
 
 _QUEUED = Job(
     row=0,
@@ -163,6 +166,11 @@ def sample(event_type: EventType) -> answers.Event:
 
 def sample_test_shot() -> answers.Event:
     return cast("answers.Event", envelope(f"evt_{_ID}t8", TEST_TYPE, _AT, 0, shown.endpoint(_ENDPOINT)))
+
+
+def hook() -> answers.Hook:
+    terms = replace(_ENDPOINT.terms, url="https://flows.example/hooks/1", events=("job.succeeded",), format=Format.FLAT)
+    return shown.hook(replace(_ENDPOINT, terms=terms))
 
 
 def asset() -> answers.Asset:

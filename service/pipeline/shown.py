@@ -107,7 +107,7 @@ def endpoint(registered: Endpoint) -> answers.Endpoint:
     return {
         "id": registered.id,
         "object": "endpoint",
-        "url": terms.url,
+        "url": terms.url or None,
         "kind": registered.kind,
         "events": list(terms.events),
         "channels": list(terms.channels),
@@ -120,10 +120,26 @@ def endpoint(registered: Endpoint) -> answers.Endpoint:
         "max_in_flight": terms.max_in_flight,
         "ordered": terms.ordered,
         "retry_schedule": None if schedule is None else list(schedule),
+        "hook": registered.hook is not None,
         "state": registered.state,
         "disabled_reason": registered.disabled_reason,
         "created_at": rfc3339(registered.created_at),
         "updated_at": rfc3339(registered.updated_at),
+    }
+
+
+def hook(subscribed: Endpoint) -> answers.Hook:
+    terms = subscribed.terms
+    return {
+        "id": subscribed.id,
+        "object": "hook",
+        "hookUrl": terms.url,
+        "events": list(terms.events),
+        "filter": dict(terms.filter),
+        "format": terms.format,
+        "state": subscribed.state,
+        "disabled_reason": subscribed.disabled_reason,
+        "created_at": rfc3339(subscribed.created_at),
     }
 
 

@@ -23,7 +23,8 @@ class Vault:
     def __init__(self, key: str, old: Sequence[str] = ()) -> None:
         if min(len(text) for text in (key, *old)) < 32:
             raise ValueError("SECRET_KEY must have at least 32 characters")
-        self._fernet = MultiFernet([Fernet(_derive(text, b"wirephoto vault")) for text in (key, *old)])
+        self._newest, *_ = fernets = [Fernet(_derive(text, b"wirephoto vault")) for text in (key, *old)]
+        self._fernet = MultiFernet(fernets)
         self.link_key = _derive(key, b"wirephoto links")
         self.old_link_keys = tuple(_derive(text, b"wirephoto links") for text in old)
         self.fingerprint = _fingerprint(key)
@@ -43,6 +44,21 @@ class Vault:
         if found != owner:
             raise WrongKey("a stored secret belongs to another row")
         return secret
+
+    def is_newest(self, sealed: str) -> bool:
+        """Whether no old key is needed for it."""
+        try:
+            self._newest.decrypt(sealed.encode())
+        except InvalidToken:
+            return False
+        return True
+
+    def sealed_anew(self, sealed: str) -> str:
+        """The same secret of the same row, sealed with the newest key. Raises WrongKey."""
+        try:
+            return self._fernet.rotate(sealed.encode()).decode()
+        except InvalidToken:
+            raise WrongKey("a stored secret does not open with this secret key") from None
 
 
 def _derive(key: str, purpose: bytes) -> bytes:

@@ -100,6 +100,13 @@ async def heard(reader: Reader, job: int) -> Sequence[Heard]:
     ]
 
 
+async def completed_at(reader: Reader, job: int) -> int | None:
+    """When the vendor's last word on a job came; None where the job ended without one."""
+    row = await reader.one(_SQL["completed_at"], {"job": job})
+    assert row is not None
+    return None if row["at"] is None else int(row["at"])
+
+
 async def hints(reader: Reader, submission: int) -> Sequence[Hint]:
     """Unsigned words on this submission that the vendor has not been asked about."""
     rows = await reader.all(_SQL["hints"], {"submission": submission})

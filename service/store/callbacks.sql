@@ -15,6 +15,9 @@ FROM callbacks WHERE job_id = :job ORDER BY id;
 -- name: heard
 SELECT via, received_at, state FROM callbacks WHERE job_id = :job ORDER BY id;
 
+-- name: completed_at
+SELECT MIN(received_at) AS at FROM callbacks WHERE job_id = :job AND state IN ('succeeded', 'failed');
+
 -- name: hints
 SELECT id, received_at FROM callbacks
 WHERE submission_id = :submission AND via = 'webhook' AND read_at IS NULL AND confirmation IS NULL

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from schemas import filters, ids
 from schemas.delivery import Attempt, Delivery, DeliveryState, Outcome, Owed, PastAttempt, Undelivered
-from schemas.endpoint import Endpoint, EndpointState, wants
+from schemas.endpoint import STREAM, Endpoint, EndpointState, wants
 from schemas.event import Event
 from service.store import endpoints, sql
 from service.store.database import Reader, Row, Tx, Values
@@ -28,12 +28,18 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What is owed now. `next_due`: when the first of the waiting is due; `oldest_in_hand`: when that one was made."""
+    """What is owed now. `next_due`: when the first of the waiting is due; `oldest_in_hand`: when that one was made.
+
+    `queued` stand behind others of the same endpoint; `held_since`: since when the first of the `held` is.
+    """
 
     waiting: int
     next_due: int | None
     in_hand: int
     oldest_in_hand: int | None
+    queued: int
+    held: int
+    held_since: int | None
 
 
 # Why nothing more is tried, by the delivery's state; of what is held, by its endpoint's.
@@ -92,20 +98,21 @@ async def fan_out(
     if not subscribers:
         return []
     await tx.run_many(_SQL["add"], [_new(event, endpoint, node) for endpoint in subscribers])
-    rows = await tx.all(_SQL["added"], {"event": event.row})
+    rows = await tx.all(_SQL["added"], {"event": event.row, "node": node})
     return [Owed(row["id"], row["endpoint_id"], event.row, 0) for row in rows]
 
 
 def _new(event: Event, endpoint: Endpoint, node: int) -> Values:
-    """For an endpoint that takes nothing now the delivery is held."""
+    """For an endpoint that takes nothing now the delivery is held; one that is come for waits in its queue."""
     held = endpoint.state is not EndpointState.ENABLED
+    ours = not held and endpoint.kind != STREAM
     return {
         "public_id": ids.new_id("dlv", event.created_at),
         "project": event.project,
         "event": event.row,
         "endpoint": endpoint.row,
         "state": DeliveryState.HELD if held else DeliveryState.PENDING,
-        "node": None if held else node,
+        "node": node if ours else None,
         "now": event.created_at,
         "held_at": event.created_at if held else None,
     }
@@ -113,17 +120,33 @@ def _new(event: Event, endpoint: Endpoint, node: int) -> Values:
 
 async def claim(tx: Tx, node: int, now: int, limit: int) -> list[Owed]:
     rows = await tx.all(_SQL["claim"], {"node": node, "now": now, "limit": limit})
-    return [
-        Owed(
-            row["id"],
-            row["endpoint_id"],
-            row["event_id"],
-            row["attempts"],
-            row["round_from"],
-            row["replay"] is not None,
-        )
-        for row in rows
-    ]
+    return [_owed(row) for row in rows]
+
+
+def _owed(row: Row) -> Owed:
+    again = row["replay"] is not None
+    return Owed(row["id"], row["endpoint_id"], row["event_id"], row["attempts"], row["round_from"], again)
+
+
+async def claim_queued(tx: Tx, endpoint: int, node: int, limit: int) -> list[tuple[Owed, str]]:
+    """Take what is queued for an endpoint, the oldest first and what replays owe last; each with its public id."""
+    taken: list[tuple[Owed, str]] = []
+    for replay in (0, 1):
+        values = {"endpoint": endpoint, "node": node, "replay": replay, "limit": limit - len(taken)}
+        rows = await tx.all(_SQL["claim_queued"], values) if len(taken) < limit else ()
+        taken += [(_owed(row), row["public_id"]) for row in sorted(rows, key=lambda row: int(row["event_id"]))]
+    return taken
+
+
+async def requeue(tx: Tx, rows: Sequence[int], node: int) -> None:
+    """Put what this node holds back into its endpoints' queues. `rows` in ascending order."""
+    for row in rows:
+        await tx.run(_SQL["requeue"], {"delivery": row, "node": node})
+
+
+async def unsettled(reader: Reader, endpoint: int) -> bool:
+    """Whether anything of an endpoint's queue is under way, or waits for its next attempt."""
+    return await reader.one(_SQL["unsettled"], {"endpoint": endpoint}) is not None
 
 
 async def next_due(reader: Reader) -> int | None:
@@ -316,9 +339,20 @@ async def ledger(reader: Reader, event: int) -> Sequence[tuple[Delivery, PastAtt
 async def backlog(reader: Reader) -> Backlog:
     """All projects' together: for the operator."""
     waiting = await reader.one(_SQL["backlog_waiting"], {})
-    held = await reader.one(_SQL["backlog_in_hand"], {})
+    in_hand = await reader.one(_SQL["backlog_in_hand"], {})
+    queued = await reader.one(_SQL["backlog_queued"], {})
+    held = await reader.one(_SQL["backlog_held"], {})
     assert waiting is not None
+    assert in_hand is not None
+    assert queued is not None
     assert held is not None
-    oldest = None if held["oldest"] is None else await reader.one(_SQL["made_at"], {"delivery": held["oldest"]})
-    made_at = None if oldest is None else int(oldest["created_at"])
-    return Backlog(int(waiting["count"]), waiting["next_due"], int(held["count"]), made_at)
+    oldest = None if in_hand["oldest"] is None else await reader.one(_SQL["made_at"], {"delivery": in_hand["oldest"]})
+    return Backlog(
+        waiting=waiting["count"],
+        next_due=waiting["next_due"],
+        in_hand=in_hand["count"],
+        oldest_in_hand=None if oldest is None else oldest["created_at"],
+        queued=queued["count"],
+        held=held["count"],
+        held_since=held["since"],
+    )

@@ -2,8 +2,9 @@
 INSERT INTO deliveries (public_id, project_id, event_id, endpoint_id, state, node, created_at, held_at)
 VALUES (:public_id, :project, :event, :endpoint, :state, :node, :now, :held_at);
 
+-- What this node has to send; what is queued is nobody's.
 -- name: added
-SELECT id, endpoint_id FROM deliveries WHERE event_id = :event AND state = 'pending' ORDER BY id;
+SELECT id, endpoint_id FROM deliveries WHERE event_id = :event AND state = 'pending' AND node = :node ORDER BY id;
 
 -- As in jobs.sql.
 -- name: claim
@@ -13,6 +14,27 @@ WHERE id IN (
     ORDER BY due_at, id LIMIT :limit /*postgres FOR UPDATE SKIP LOCKED */
 )
 RETURNING id, endpoint_id, event_id, attempts, round_from, replay;
+
+-- What is queued for an endpoint, the oldest event first: what is live, or what replays owe.
+-- name: claim_queued
+UPDATE deliveries SET node = :node
+WHERE id IN (
+    SELECT id FROM deliveries
+    WHERE endpoint_id = :endpoint AND state = 'pending' AND due_at IS NULL AND node IS NULL
+      AND CASE WHEN replay IS NULL THEN 0 ELSE 1 END = CAST(:replay AS BIGINT)
+    ORDER BY event_id LIMIT :limit /*postgres FOR UPDATE SKIP LOCKED */
+)
+RETURNING id, public_id, endpoint_id, event_id, attempts, round_from, replay;
+
+-- Back into the queue of its endpoint, untried.
+-- name: requeue
+UPDATE deliveries SET node = NULL, due_at = NULL, retry_at = NULL
+WHERE id = :delivery AND node = :node AND state IN ('pending', 'held');
+
+-- Whether something that was taken out of an endpoint's queue is not settled yet.
+-- name: unsettled
+SELECT id FROM deliveries
+WHERE endpoint_id = :endpoint AND state = 'pending' AND (due_at IS NOT NULL OR node IS NOT NULL) LIMIT 1;
 
 -- name: next_due
 SELECT MIN(due_at) AS due_at FROM deliveries WHERE due_at IS NOT NULL;
@@ -197,6 +219,12 @@ SELECT COUNT(*) AS count, MIN(due_at) AS next_due FROM deliveries WHERE due_at I
 
 -- name: backlog_in_hand
 SELECT COUNT(*) AS count, MIN(id) AS oldest FROM deliveries WHERE node IS NOT NULL;
+
+-- name: backlog_queued
+SELECT COUNT(*) AS count FROM deliveries WHERE state = 'pending' AND due_at IS NULL AND node IS NULL;
+
+-- name: backlog_held
+SELECT COUNT(*) AS count, MIN(COALESCE(held_at, created_at)) AS since FROM deliveries WHERE state = 'held';
 
 -- name: made_at
 SELECT created_at FROM deliveries WHERE id = :delivery;

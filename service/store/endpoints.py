@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from schemas import filters
 from schemas.endpoint import Endpoint, EndpointState, Format, RateLimit, Scheme, Terms
+from schemas.hook import digest
 from service.store import sql
 from service.store.database import Reader, Row, Tx
 
@@ -80,12 +81,25 @@ def _endpoint(row: Row) -> Endpoint:
         disabled_reason=row["disabled_reason"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        sealed_old_secret=row["old_secret"],
+        old_secret_until=row["old_secret_until"],
+        hook=row["hook"],
     )
 
 
 async def add(
-    tx: Tx, project: int, public_id: str, kind: str, terms: Terms, sealed_secret: str, now: int, job: int | None
+    tx: Tx,
+    project: int,
+    public_id: str,
+    kind: str,
+    terms: Terms,
+    sealed_secret: str,
+    now: int,
+    job: int | None,
+    *,
+    hook: bool = False,
 ) -> Endpoint:
+    """`hook`: it can be found by what it subscribes to; two that subscribe to the same break a rule of the store."""
     row = await tx.one(
         _SQL["add"],
         {
@@ -95,6 +109,7 @@ async def add(
             "kind": kind,
             "secret": sealed_secret,
             "now": now,
+            "hook": digest(terms) if hook else None,
             **_values(terms),
         },
     )
@@ -104,6 +119,12 @@ async def add(
 
 async def get(reader: Reader, project: int, public_id: str) -> Endpoint | None:
     row = await reader.one(_SQL["get"], {"project": project, "public_id": public_id})
+    return None if row is None else _endpoint(row)
+
+
+async def hook(reader: Reader, project: int, terms: Terms) -> Endpoint | None:
+    """The live hook that subscribes to just this."""
+    row = await reader.one(_SQL["hook"], {"project": project, "hook": digest(terms)})
     return None if row is None else _endpoint(row)
 
 
@@ -119,9 +140,12 @@ async def locked(tx: Tx, endpoint: int) -> Endpoint | None:
     return None if row is None else _endpoint(row)
 
 
-async def listed(reader: Reader, project: int, after: int, limit: int) -> Sequence[Endpoint]:
+async def listed(
+    reader: Reader, project: int, after: int, limit: int, *, hooks_only: bool = False
+) -> Sequence[Endpoint]:
     """Oldest first."""
-    rows = await reader.all(_SQL["list"], {"project": project, "after": after, "limit": limit})
+    values = {"project": project, "hooks_only": int(hooks_only), "after": after, "limit": limit}
+    rows = await reader.all(_SQL["list"], values)
     return [_endpoint(row) for row in rows]
 
 
@@ -137,7 +161,19 @@ async def of_event(reader: Reader, project: int, job: int | None) -> Sequence[En
 
 
 async def change(tx: Tx, endpoint: int, terms: Terms, now: int) -> None:
-    await tx.run(_SQL["change"], {"endpoint": endpoint, "now": now, **_values(terms)})
+    """A hook is found by its new terms; no other hook has them."""
+    await tx.run(_SQL["change"], {"endpoint": endpoint, "now": now, "hook": digest(terms), **_values(terms)})
+
+
+async def rotate(tx: Tx, endpoint: int, sealed_secret: str, old_until: int, now: int) -> bool:
+    """Another secret; the one before signs beside it until `old_until`. False where the endpoint is gone."""
+    values = {"endpoint": endpoint, "secret": sealed_secret, "old_until": old_until, "now": now}
+    return await tx.run(_SQL["rotate"], values) == 1
+
+
+async def drop_old_secrets(tx: Tx, now: int, limit: int) -> int:
+    """Forget secrets whose overlap has ended; how many there were."""
+    return await tx.run(_SQL["drop_old_secrets"], {"now": now, "limit": limit})
 
 
 async def disable(tx: Tx, endpoint: int, reason: str, now: int) -> Endpoint | None:
@@ -153,6 +189,22 @@ async def enable(tx: Tx, endpoint: int, now: int) -> bool:
 
 async def delete(tx: Tx, endpoint: int, now: int) -> bool:
     return await tx.run(_SQL["delete"], {"endpoint": endpoint, "now": now}) == 1
+
+
+async def seen(tx: Tx, rows: Sequence[int], now: int) -> int:
+    """The connections of these endpoints of kind stream are open; how many of them there still are."""
+    return sum([await tx.run(_SQL["seen"], {"endpoint": row, "now": now}) for row in rows])
+
+
+async def unseen(reader: Reader, before: int, limit: int) -> list[tuple[int, int]]:
+    """Endpoints of kind stream, with their projects, of which nothing was seen since before `before`."""
+    rows = await reader.all(_SQL["unseen"], {"before": before, "limit": limit})
+    return [(row["id"], row["project_id"]) for row in rows]
+
+
+async def delete_unseen(tx: Tx, endpoint: int, before: int, now: int) -> bool:
+    """False where it was seen meanwhile."""
+    return await tx.run(_SQL["delete_unseen"], {"endpoint": endpoint, "before": before, "now": now}) == 1
 
 
 async def forget(tx: Tx, before: int, limit: int) -> int:

@@ -1,17 +1,20 @@
 -- name: add
 INSERT INTO endpoints (
     public_id, project_id, job_id, kind, url, events, channels, filter, description, headers, secret, format,
-    signatures, rate_limit, max_in_flight, ordered, retry_schedule, state, created_at, updated_at
+    signatures, rate_limit, max_in_flight, ordered, retry_schedule, hook, state, created_at, updated_at
 )
 VALUES (
     :public_id, :project, :job, :kind, :url, :events, :channels, :filter, :description, :headers, :secret, :format,
-    :signatures, :rate_limit, :max_in_flight, :ordered, :retry_schedule, 'enabled', :now, :now
+    :signatures, :rate_limit, :max_in_flight, :ordered, :retry_schedule, :hook, 'enabled', :now, :now
 )
 RETURNING *;
 
 -- name: get
 SELECT * FROM endpoints
 WHERE public_id = :public_id AND project_id = :project AND deleted_at IS NULL AND job_id IS NULL;
+
+-- name: hook
+SELECT * FROM endpoints WHERE project_id = :project AND hook = :hook AND deleted_at IS NULL;
 
 -- name: by_row
 SELECT * FROM endpoints WHERE id = :endpoint AND deleted_at IS NULL;
@@ -22,6 +25,7 @@ SELECT * FROM endpoints WHERE id = :endpoint AND deleted_at IS NULL /*postgres F
 -- name: list
 SELECT * FROM endpoints
 WHERE project_id = :project AND job_id IS NULL AND deleted_at IS NULL AND id > :after
+  AND (CAST(:hooks_only AS BIGINT) = 0 OR hook IS NOT NULL)
 ORDER BY id LIMIT :limit;
 
 -- name: count
@@ -35,8 +39,20 @@ SELECT * FROM endpoints WHERE job_id = :job AND deleted_at IS NULL;
 -- name: change
 UPDATE endpoints SET url = :url, events = :events, channels = :channels, filter = :filter, description = :description,
     headers = :headers, format = :format, signatures = :signatures, rate_limit = :rate_limit,
-    max_in_flight = :max_in_flight, ordered = :ordered, retry_schedule = :retry_schedule, updated_at = :now
+    max_in_flight = :max_in_flight, ordered = :ordered, retry_schedule = :retry_schedule, updated_at = :now,
+    hook = CASE WHEN hook IS NOT NULL THEN CAST(:hook AS TEXT) END
 WHERE id = :endpoint AND deleted_at IS NULL;
+
+-- What is sealed stays as it is: both secrets belong to the same endpoint.
+-- name: rotate
+UPDATE endpoints SET secret = :secret, updated_at = :now,
+    old_secret = CASE WHEN CAST(:old_until AS BIGINT) > :now THEN secret END,
+    old_secret_until = CASE WHEN CAST(:old_until AS BIGINT) > :now THEN CAST(:old_until AS BIGINT) END
+WHERE id = :endpoint AND deleted_at IS NULL;
+
+-- name: drop_old_secrets
+UPDATE endpoints SET old_secret = NULL, old_secret_until = NULL
+WHERE id IN (SELECT id FROM endpoints WHERE old_secret_until <= :now ORDER BY old_secret_until LIMIT :limit);
 
 -- name: disable
 UPDATE endpoints SET state = 'disabled', disabled_reason = :reason, updated_at = :now
@@ -50,6 +66,18 @@ WHERE id = :endpoint AND state <> 'enabled' AND deleted_at IS NULL;
 -- name: delete
 UPDATE endpoints SET deleted_at = :now, updated_at = :now
 WHERE id = :endpoint AND deleted_at IS NULL;
+
+-- name: seen
+UPDATE endpoints SET seen_at = :now WHERE id = :endpoint AND deleted_at IS NULL;
+
+-- Whose connection has been away for too long; one that never came counts from its making.
+-- name: unseen
+SELECT id, project_id FROM endpoints
+WHERE kind = 'stream' AND deleted_at IS NULL AND COALESCE(seen_at, created_at) < :before ORDER BY id LIMIT :limit;
+
+-- name: delete_unseen
+UPDATE endpoints SET deleted_at = :now, updated_at = :now
+WHERE id = :endpoint AND kind = 'stream' AND deleted_at IS NULL AND COALESCE(seen_at, created_at) < :before;
 
 -- name: forget
 DELETE FROM endpoints

@@ -16,6 +16,13 @@ FROM events
 WHERE project_id = :project AND sequence > :after AND (CAST(:type AS TEXT) IS NULL OR type = :type)
 ORDER BY sequence LIMIT :limit;
 
+-- name: recent
+SELECT id, public_id, project_id, sequence, type, payload, created_at, job_id
+FROM events
+WHERE project_id = :project AND sequence > (SELECT last_sequence FROM projects WHERE id = :project) - :most
+  AND CAST(:types AS TEXT) LIKE '% ' || type || ' %'
+ORDER BY sequence DESC LIMIT :limit;
+
 -- name: of_job
 SELECT id, public_id, project_id, sequence, type, payload, created_at, job_id
 FROM events WHERE job_id = :job ORDER BY id;

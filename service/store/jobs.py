@@ -312,6 +312,11 @@ async def progressed(tx: Tx, job: int, progress: int) -> bool:
     return await _changed(tx, "progressed", {"job": job, "progress": progress})
 
 
+async def tell_progress(tx: Tx, job: int, now: int, before: int) -> Job | None:
+    """The job where its progress is another one than was told last, and that was at `before` or earlier."""
+    return _maybe(await tx.one(_SQL["tell_progress"], {"job": job, "now": now, "before": before}))
+
+
 async def to_conclude(tx: Tx, job: int, now: int) -> bool:
     return await _changed(tx, "to_conclude", {"job": job, "now": now})
 

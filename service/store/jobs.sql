@@ -161,6 +161,14 @@ UPDATE jobs SET vendor_task_id = :task WHERE id = :job AND submission_id = :subm
 -- name: progressed
 UPDATE jobs SET progress = :progress WHERE id = :job AND state = 'running';
 
+-- What is new since `:before`, once.
+-- name: tell_progress
+UPDATE jobs SET progress_told = progress, progress_told_at = :now
+WHERE id = :job AND state = 'running' AND progress IS NOT NULL
+  AND (progress_told IS NULL OR progress_told <> progress)
+  AND (progress_told_at IS NULL OR progress_told_at <= :before)
+RETURNING *;
+
 -- name: to_conclude
 UPDATE jobs SET step = 'conclude', due_at = :now, node = NULL
 WHERE id = :job AND state IN ('submitting', 'running');

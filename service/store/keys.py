@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.store import sql
-from service.store.database import Reader, Tx
+from service.store.database import Reader, Row, Tx
 
 _SQL = sql.beside(__file__)
 
@@ -29,6 +29,10 @@ class Principal:
     first_project: bool
 
 
+def _key(row: Row) -> Key:
+    return Key(row["id"], row["public_id"], row["role"], row["name"], row["created_at"])
+
+
 async def add(tx: Tx, project: int, public_id: str, role: str, name: str, key_hash: str, now: int) -> None:
     values = {"public_id": public_id, "project": project, "role": role, "name": name, "hash": key_hash, "now": now}
     await tx.one(_SQL["add"], values)
@@ -46,10 +50,17 @@ async def exists(reader: Reader, key_hash: str) -> bool:
     return await reader.one(_SQL["exists"], {"hash": key_hash}) is not None
 
 
+async def of(reader: Reader, who: Principal) -> Key:
+    """The key that is asking, even if it has been revoked since."""
+    row = await reader.one(_SQL["get"], {"project": who.project, "public_id": who.key})
+    assert row is not None, f"{who.key} is missing"
+    return _key(row)
+
+
 async def listed(reader: Reader, project: int, after: int, limit: int) -> Sequence[Key]:
     """Oldest first."""
     rows = await reader.all(_SQL["list"], {"project": project, "after": after, "limit": limit})
-    return [Key(row["id"], row["public_id"], row["role"], row["name"], row["created_at"]) for row in rows]
+    return [_key(row) for row in rows]
 
 
 async def revoke(tx: Tx, project: int, public_id: str, now: int) -> bool:

@@ -9,6 +9,9 @@ SELECT keys.id, keys.public_id, keys.project_id, keys.role, keys.name, keys.hash
 FROM keys
 WHERE keys.hash = :hash AND keys.revoked_at IS NULL;
 
+-- name: get
+SELECT id, public_id, role, name, created_at FROM keys WHERE public_id = :public_id AND project_id = :project;
+
 -- name: exists
 SELECT id FROM keys WHERE hash = :hash;
 

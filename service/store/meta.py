@@ -11,6 +11,12 @@ async def get(reader: Reader, name: str) -> str | None:
     return None if row is None else str(row["value"])
 
 
+async def locked(tx: Tx, name: str) -> str | None:
+    """As `get`, and it stays so until this unit's end."""
+    row = await tx.one(_SQL["locked"], {"name": name})
+    return None if row is None else str(row["value"])
+
+
 async def put(tx: Tx, name: str, value: str) -> None:
     await tx.run(_SQL["put"], {"name": name, "value": value})
 

@@ -7,8 +7,10 @@ from service.store.database import Reader, Tx
 _SQL = sql.beside(__file__)
 
 
-async def add(tx: Tx, now: int) -> int:
-    row = await tx.one(_SQL["add"], {"public_id": ids.new_id("nod", now), "now": now})
+async def add(tx: Tx, now: int, key_fingerprint: str | None = None) -> int:
+    """`key_fingerprint`: of the secret key that it seals with."""
+    values = {"public_id": ids.new_id("nod", now), "now": now, "key_fingerprint": key_fingerprint}
+    row = await tx.one(_SQL["add"], values)
     assert row is not None
     return int(row["id"])
 
@@ -22,6 +24,18 @@ async def last_beat(reader: Reader) -> int | None:
     """When the heart of a node that has not ended beat last; None where all have."""
     row = await reader.one(_SQL["last_beat"], {})
     return None if row is None or row["beat_at"] is None else int(row["beat_at"])
+
+
+async def newest(reader: Reader) -> int:
+    """The node that joined last, by row."""
+    row = await reader.one(_SQL["newest"], {})
+    assert row is not None, "who asks is one"
+    return int(row["id"])
+
+
+async def seals_otherwise(reader: Reader, key_fingerprint: str, after: int) -> bool:
+    """Whether a node may seal with another key than this now, or one that joined after that node may have done so."""
+    return await reader.one(_SQL["seals_otherwise"], {"key_fingerprint": key_fingerprint, "after": after}) is not None
 
 
 async def end(tx: Tx, node: int, now: int) -> None:

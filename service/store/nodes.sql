@@ -1,5 +1,15 @@
 -- name: add
-INSERT INTO nodes (public_id, started_at, beat_at) VALUES (:public_id, :now, :now) RETURNING id;
+INSERT INTO nodes (public_id, started_at, beat_at, key_fingerprint)
+VALUES (:public_id, :now, :now, :key_fingerprint)
+RETURNING id;
+
+-- name: newest
+SELECT MAX(id) AS id FROM nodes;
+
+-- name: seals_otherwise
+SELECT 1 AS found FROM nodes
+WHERE (ended_at IS NULL OR id > :after) AND (key_fingerprint IS NULL OR key_fingerprint <> :key_fingerprint)
+LIMIT 1;
 
 -- name: beat
 UPDATE nodes SET beat_at = :now WHERE id = :node AND ended_at IS NULL;

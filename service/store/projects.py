@@ -52,6 +52,10 @@ async def sealed_webhook_secret(reader: Reader, project: int) -> tuple[str, str]
     return str(row["public_id"]), str(row["webhook_secret"])
 
 
+async def change_webhook_secret(tx: Tx, project: int, sealed: str) -> None:
+    await tx.run(_SQL["change_webhook_secret"], {"project": project, "sealed": sealed})
+
+
 async def last_sequence(reader: Reader, project: int) -> int:
     """The number of the newest event that a reader of this view can see; 0 where there is none yet."""
     row = await reader.one(_SQL["last_sequence"], {"project": project})

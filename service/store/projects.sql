@@ -9,6 +9,9 @@ SELECT id, public_id, name, created_at FROM projects WHERE id > :after ORDER BY 
 -- name: get
 SELECT id, public_id, name, webhook_secret, created_at FROM projects WHERE id = :project;
 
+-- name: change_webhook_secret
+UPDATE projects SET webhook_secret = :sealed WHERE id = :project;
+
 -- name: first
 SELECT id FROM projects ORDER BY id LIMIT 1;
 

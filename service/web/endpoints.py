@@ -1,4 +1,4 @@
-"""Endpoints: subscribers' registrations, their secrets, and a test shot."""
+"""Endpoints: subscribers' registrations, and a test shot."""
 
 import json
 from functools import partial
@@ -10,12 +10,14 @@ from handlers import standardwebhooks
 from handlers.destinations.contract import Message, NoSteps
 from schemas import answers, ids
 from schemas.delivery import Outcome
-from schemas.endpoint import Endpoint, EndpointPatch, EndpointRequest, Terms
+from schemas.endpoint import STREAM, Endpoint, EndpointPatch, EndpointRequest, Scheme, Terms
 from schemas.event import envelope, rfc3339
 from schemas.event_types import TEST_TYPE
 from schemas.problem import FieldError, invalid, not_found
 from service.pipeline import shown
-from service.pipeline.deliver import target_of
+from service.pipeline.core import Core
+from service.pipeline.messages import written
+from service.pipeline.target import signing_key, target_of
 from service.store import deliveries, endpoints, projects
 from service.store.database import Reader, Tx
 from service.store.keys import Principal
@@ -29,24 +31,39 @@ MOST_PER_PROJECT = 1_000
 async def create(request: Request, who: Principal) -> Response:
     site = site_of(request)
     wanted = await read_model(request, EndpointRequest)
-    must_be_public(site.guard, wanted.url, "url")
+    if wanted.url is not None:
+        must_be_public(site.guard, wanted.url, "url")
     now = site.clock.now()
     public_id = ids.new_id("ep", now)
     secret = standardwebhooks.new_secret()
     vault = site.core.vault
     terms = wanted.terms(vault.seal(public_id, json.dumps(wanted.headers)))
     sealed = vault.seal(public_id, secret)
-    endpoint = await site.core.db.write(_add, who.project, public_id, wanted.kind, terms, sealed, now)
+    endpoint = await site.core.db.write(_add, site.core, who.project, public_id, wanted.kind, terms, sealed)
     body: answers.NewEndpoint = {**shown.endpoint(endpoint), "secret": secret}
     return Answer(body, 201, {"Location": f"/v1/endpoints/{endpoint.id}"})
 
 
-async def _add(tx: Tx, project: int, public_id: str, kind: str, terms: Terms, sealed_secret: str, now: int) -> Endpoint:
+async def _add(
+    tx: Tx, core: Core, project: int, public_id: str, kind: str, terms: Terms, sealed_secret: str
+) -> Endpoint:
     await projects.lock(tx, project)
+    await refuse_too_many(tx, project, "url" if terms.url else "kind")
+    await _key_for(tx, core, project, terms)
+    return await endpoints.add(tx, project, public_id, kind, terms, sealed_secret, core.clock.now(), None)
+
+
+async def refuse_too_many(tx: Tx, project: int, field: str) -> None:
+    """`field`: what is told to be at fault. The project is locked."""
     if await endpoints.count(tx, project) >= MOST_PER_PROJECT:
         reason = f"this project has {MOST_PER_PROJECT} endpoints, which is the most it may have"
-        raise invalid([FieldError("url", reason)])
-    return await endpoints.add(tx, project, public_id, kind, terms, sealed_secret, now, None)
+        raise invalid([FieldError(field, reason)])
+
+
+async def _key_for(tx: Tx, core: Core, project: int, terms: Terms) -> None:
+    """What is signed with the project's key finds one there."""
+    if Scheme.V1A in terms.signatures:
+        await signing_key(tx, core, project)
 
 
 async def index(request: Request, who: Principal) -> Response:
@@ -58,7 +75,7 @@ async def _page(project: int, reader: Reader, after: int, limit: int) -> list[En
     return [Entry(entry.row, shown.endpoint(entry)) for entry in found]
 
 
-async def _find(request: Request, who: Principal) -> Endpoint:
+async def find(request: Request, who: Principal) -> Endpoint:
     endpoint = await site_of(request).core.db.read(endpoints.get, who.project, request.path_params["id"])
     if endpoint is None:
         raise not_found("endpoint")
@@ -66,20 +83,7 @@ async def _find(request: Request, who: Principal) -> Endpoint:
 
 
 async def show(request: Request, who: Principal) -> Response:
-    return Answer(shown.endpoint(await _find(request, who)))
-
-
-async def secret(request: Request, who: Principal) -> Response:
-    endpoint = await _find(request, who)
-    told: answers.SigningSecret = {"secret": site_of(request).core.vault.open(endpoint.id, endpoint.sealed_secret)}
-    return Answer(told)
-
-
-async def webhook_secret(request: Request, who: Principal) -> Response:
-    """What per-job webhooks of this project are signed with."""
-    core = site_of(request).core
-    owner, sealed = await core.db.read(projects.sealed_webhook_secret, who.project)
-    return Answer({"secret": core.vault.open(owner, sealed)})
+    return Answer(shown.endpoint(await find(request, who)))
 
 
 async def change(request: Request, who: Principal) -> Response:
@@ -89,32 +93,42 @@ async def change(request: Request, who: Principal) -> Response:
         raise invalid([FieldError(name, "can't be null; leave it out to keep it") for name in patch.wrong_nulls])
     if patch.url is not None:
         must_be_public(site.guard, patch.url, "url")
-    endpoint = await _find(request, who)
+    endpoint = await find(request, who)
+    if patch.url is not None and endpoint.kind == STREAM:
+        raise invalid([FieldError("url", "an endpoint of kind stream has none")])
     await site.core.db.write(_change, site, endpoint, patch)
     site.deliver.endpoint_changed(endpoint.row)
-    return Answer(shown.endpoint(await _find(request, who)))
+    return Answer(shown.endpoint(await find(request, who)))
 
 
 async def _change(tx: Tx, site: Site, endpoint: Endpoint, patch: EndpointPatch) -> None:
     await projects.lock(tx, endpoint.project)
-    current = await endpoints.by_row(tx, endpoint.row)
+    # Locked: its headers are written back as they stand here, and may be sealed anew at any time.
+    current = await endpoints.locked(tx, endpoint.row)
     if current is None:
         raise not_found("endpoint")
     sealed = None if patch.headers is None else site.core.vault.seal(current.id, json.dumps(patch.headers))
-    await endpoints.change(tx, current.row, patch.changed(current.terms, sealed), site.clock.now())
+    terms = patch.changed(current.terms, sealed)
+    if current.hook is not None:
+        same = await endpoints.hook(tx, current.project, terms)
+        if same is not None and same.row != current.row:
+            raise invalid([FieldError("url", f"{same.id} is a hook that subscribes to the same already")])
+    await _key_for(tx, site.core, endpoint.project, terms)
+    await endpoints.change(tx, current.row, terms, site.clock.now())
 
 
 async def enable(request: Request, who: Principal) -> Response:
     """A disabled endpoint is served again, and what was held for it is sent."""
     site = site_of(request)
-    endpoint = await _find(request, who)
-    await site.core.db.write(_enable, endpoint, site.clock.now())
+    endpoint = await find(request, who)
+    await site.core.db.write(serve_again, endpoint, site.clock.now())
     site.deliver.endpoint_changed(endpoint.row)
     site.deliver.wake_scan()
-    return Answer(shown.endpoint(await _find(request, who)))
+    return Answer(shown.endpoint(await find(request, who)))
 
 
-async def _enable(tx: Tx, endpoint: Endpoint, now: int) -> None:
+async def serve_again(tx: Tx, endpoint: Endpoint, now: int) -> None:
+    """It takes deliveries again, what was held too."""
     await projects.lock(tx, endpoint.project)
     if await endpoints.enable(tx, endpoint.row, now):
         await deliveries.unhold(tx, endpoint.row, now)
@@ -122,14 +136,14 @@ async def _enable(tx: Tx, endpoint: Endpoint, now: int) -> None:
 
 async def delete(request: Request, who: Principal) -> Response:
     site = site_of(request)
-    endpoint = await _find(request, who)
-    await site.core.db.write(_delete, endpoint, site.clock.now())
+    endpoint = await find(request, who)
+    await site.core.db.write(remove, endpoint, site.clock.now())
     site.deliver.endpoint_changed(endpoint.row)
     site.replays.wake()
     return Response(status_code=204)
 
 
-async def _delete(tx: Tx, endpoint: Endpoint, now: int) -> None:
+async def remove(tx: Tx, endpoint: Endpoint, now: int) -> None:
     """Gone for its subscriber; what it was still owed says so in the ledger."""
     await projects.lock(tx, endpoint.project)
     if await endpoints.delete(tx, endpoint.row, now):
@@ -139,12 +153,12 @@ async def _delete(tx: Tx, endpoint: Endpoint, now: int) -> None:
 async def test(request: Request, who: Principal) -> Response:
     """One signed message right now, outside of the log; the answer tells what the receiver said."""
     site = site_of(request)
-    endpoint = await _find(request, who)
+    endpoint = await find(request, who)
     now = site.clock.now()
     event_id = ids.new_id("evt", now)
     body = json.dumps(envelope(event_id, TEST_TYPE, now, 0, shown.endpoint(endpoint)), ensure_ascii=False)
-    target = target_of(endpoint, site.core.vault)
-    message = Message(event_id, TEST_TYPE, body.encode(), now)
+    target = await target_of(site.core, endpoint)
+    message = written(Message(event_id, TEST_TYPE, body.encode(), now), target)
     attempt = await site.destinations[endpoint.kind].send(message, target, NoSteps())
     told: answers.TestShot = {
         "delivered": attempt.outcome is Outcome.DELIVERED,

@@ -1,7 +1,6 @@
 """Events and deliveries: the ordered log, and the ledger of who has what."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -9,13 +8,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from schemas.delivery import Delivery, DeliveryState
-from schemas.event import Event, EventType
-from schemas.problem import Problem, not_found
+from schemas.event import EventType
+from schemas.problem import not_found
 from service.pipeline import shown
 from service.pipeline.core import log_topic
-from service.store import deliveries, events, projects
+from service.store import deliveries, events
 from service.store.database import Reader
 from service.store.keys import Principal
+from service.web.cursor import LogPage, read_log
 from service.web.lists import Begin, Entry, envelope, limit_of, listed
 from service.web.query import Query
 from service.web.site import Answer, site_of
@@ -33,7 +33,10 @@ async def index(request: Request, who: Principal) -> Response:
     chosen = query.choice("type", list(EventType))
     follows, wait = query.has("wait"), query.number("wait", 0, 0, LONGEST_SECONDS)
     query.check()
-    look = partial(site.core.db.read, partial(_log, who.project, after, chosen, limit + 1))
+
+    async def look() -> LogPage:
+        return await site.core.db.read(read_log, who.project, after, chosen, limit + 1)
+
     if wait:
         topic = log_topic(who.project, chosen)
         found = await site.waiting.until(request, who.project, topic, wait, look, _has_some)
@@ -46,35 +49,8 @@ async def index(request: Request, who: Principal) -> Response:
     return envelope(told, str(max(after, found.last)) if follows else None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Log:
-    events: Sequence[Event]
-    last: int
-
-
-async def _log(project: int, after: int, chosen: str | None, limit: int, reader: Reader) -> _Log:
-    await refuse_gap(reader, project, after)
-    found = await events.after(reader, project, after, chosen, limit)
-    return _Log(found, await projects.last_sequence(reader, project))
-
-
-def _has_some(log: _Log) -> bool:
+def _has_some(log: LogPage) -> bool:
     return bool(log.events)
-
-
-async def refuse_gap(reader: Reader, project: int, after: int) -> None:
-    """Whoever reads on after an event, and whose next one is no longer kept, must learn that he has missed some.
-
-    `after=0` reads from the beginning of what there is, and misses nothing that he was ever promised.
-    """
-    oldest = await events.oldest(reader, project)
-    if 0 < after < oldest - 1:
-        raise Problem(
-            410,
-            "events_gone",
-            f"Events {after + 1} to {oldest - 1} are no longer kept. Read on with after={oldest - 1}.",
-            more={"oldest": oldest},
-        )
 
 
 async def show(request: Request, who: Principal) -> Response:

@@ -36,6 +36,10 @@ async def index(request: Request) -> Response:
         # What was counted can be told all the same, and is never more wanted than now.
         standing = None
     # From here to the text nothing is awaited: two scrapes at once do not mix.
+    metrics.requests_waiting.set(site.waiting.count)
+    of_deliveries = len(site.streams.connected)
+    metrics.streams.set(max(site.following.open - of_deliveries, 0), "events")
+    metrics.streams.set(of_deliveries, "deliveries")
     _set_vendors(metrics, site.vendors, now)
     _set(metrics, standing, now)
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
@@ -63,7 +67,9 @@ def _set_vendors(metrics: Metrics, vendors: Vendors, now: int) -> None:
         metrics.vendor_paused.set(contracted.door.shut, name)
         metrics.vendor_waiting.set(turns.waiting, name)
         for state in turns.state():
-            metrics.vendor_left.set(state.left, name, state.window.scope, f"{state.window.seconds:g}")
+            window = (name, state.window.scope, f"{state.window.seconds:g}")
+            metrics.vendor_left.set(state.left, *window)
+            metrics.vendor_size.set(state.window.requests, *window)
         if (due_at := turns.next_keep_alive_at()) is not None:
             metrics.vendor_keep_alive.set((due_at - now) / 1000, name)
 
@@ -86,6 +92,9 @@ def _set(metrics: Metrics, standing: _Standing | None, now: int) -> None:
     metrics.deliveries_overdue.set(_since(backlog.next_due, now))
     metrics.deliveries_in_hand.set(backlog.in_hand)
     metrics.deliveries_oldest.set(_since(backlog.oldest_in_hand, now))
+    metrics.deliveries_queued.set(backlog.queued)
+    metrics.deliveries_held.set(backlog.held)
+    metrics.deliveries_held_oldest.set(_since(backlog.held_since, now))
 
 
 def _since(at: int | None, now: int) -> float:

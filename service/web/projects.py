@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from handlers import standardwebhooks
-from schemas import answers, ids
+from schemas import ids, tenants
 from schemas.event import rfc3339
 from schemas.problem import FieldError, Problem, invalid, not_found
 from schemas.text import Text
@@ -61,7 +61,7 @@ async def create(request: Request, who: Principal) -> Response:
     wanted = await read_model(request, ProjectRequest)
     key = security_keys.new_key()
     project = await core.db.write(add_project, core, wanted.name, key, "first key")
-    made: answers.NewProject = {**_project(project), "api_key": key}
+    made: tenants.NewProject = {**_project(project), "api_key": key}
     return Answer(made, 201)
 
 
@@ -74,7 +74,7 @@ async def _page(reader: Reader, after: int, limit: int) -> list[Entry]:
     return [Entry(entry.row, _project(entry)) for entry in await projects.listed(reader, after, limit)]
 
 
-def _project(project: Project) -> answers.Project:
+def _project(project: Project) -> tenants.Project:
     return {
         "id": project.id,
         "object": "project",
@@ -90,7 +90,7 @@ async def create_key(request: Request, who: Principal) -> Response:
     key, public_id = security_keys.new_key(), ids.new_id("key", now)
     key_hash = security_keys.hash_of(key)
     await site.core.db.write(keys.add, who.project, public_id, wanted.role, wanted.name, key_hash, now)
-    made: answers.NewKey = {**_key(public_id, wanted.role, wanted.name, now), "api_key": key}
+    made: tenants.NewKey = {**_key(public_id, wanted.role, wanted.name, now), "api_key": key}
     return Answer(made, 201)
 
 
@@ -103,7 +103,7 @@ async def _keys_page(project: int, reader: Reader, after: int, limit: int) -> li
     return [Entry(entry.row, _key(entry.id, entry.role, entry.name, entry.created_at)) for entry in found]
 
 
-def _key(public_id: str, role: str, name: str, created_at: int) -> answers.Key:
+def _key(public_id: str, role: str, name: str, created_at: int) -> tenants.Key:
     return {"id": public_id, "object": "key", "role": role, "name": name, "created_at": rfc3339(created_at)}
 
 

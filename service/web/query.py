@@ -51,9 +51,12 @@ class Query:
             return default
         return int(text)
 
-    def choice(self, name: str, choices: Sequence[str]) -> str | None:
+    def choice(self, name: str, choices: Sequence[str], *, required: bool = False) -> str | None:
         text = self._given.get(name)
-        if text is not None and text not in choices:
+        if text is None:
+            if required:
+                self.fault(name, f"is required: one of {', '.join(choices)}")
+        elif text not in choices:
             self.fault(name, f"must be one of {', '.join(choices)}")
         return text
 

@@ -6,12 +6,16 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.routing import Route as StarletteRoute
+from starlette.types import Scope
 
-from schemas.endpoint import EndpointPatch, EndpointRequest
+from schemas.endpoint import EndpointPatch, EndpointRequest, Rotation
+from schemas.hook import HookRequest
 from schemas.job import JobRequest
 from schemas.problem import Problem
 from schemas.replay import ReplayRequest
+from schemas.stream import StreamAnswer
 from service.security.keys import Role
 from service.store.database import StoreUnavailable
 from service.web import (
@@ -23,12 +27,16 @@ from service.web import (
     event_types,
     events,
     health,
+    hooks,
     jobs,
+    me,
     metrics,
     operations,
     projects,
     replays,
+    signing,
     stats,
+    streams,
     styles,
     vendors,
 )
@@ -52,6 +60,8 @@ _JOBS = ("state", "operation", "vendor", METADATA_KEY, *_LIST)
 _LEDGER = ("endpoint", "event", "state", *_LIST)
 _REPLAYS = ("endpoint", *_LIST)
 _LOG = ("after", "type", "wait", "limit")
+_SSE = ("after", "type")
+_RESUMED = (streams.LAST_EVENT_ID,)
 
 ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(POST, "/v1/jobs", jobs.create, Role.WRITE, "Submit a job", JobRequest, 202, (), _JOB, _FORM, (200,)),
@@ -78,6 +88,8 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(POST, "/v1/vendors/{vendor}/probe", vendors.probe, Role.ADMIN, "Look now whether a paused account is good",
           status=202),
     Route(GET, "/v1/events", events.index, Role.READ, "The log of events, oldest first", query=_LOG),
+    Route(GET, "/v1/events/stream", streams.events, Role.READ, "The log as it is written, as Server-Sent Events",
+          query=_SSE, headers=_RESUMED),
     Route(GET, "/v1/events/{id}", events.show, Role.READ, "Look at an event, with its deliveries"),
     Route(GET, "/v1/event-types", event_types.index, Role.READ, "Every type of event, with its schema and a sample"),
     Route(POST, "/v1/endpoints", endpoints.create, Role.WRITE, "Register an endpoint", EndpointRequest, 201),
@@ -85,7 +97,9 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(GET, "/v1/endpoints/{id}", endpoints.show, Role.READ, "Look at an endpoint"),
     Route(PATCH, "/v1/endpoints/{id}", endpoints.change, Role.WRITE, "Change an endpoint", EndpointPatch),
     Route(DELETE, "/v1/endpoints/{id}", endpoints.delete, Role.WRITE, "Delete an endpoint", status=204),
-    Route(GET, "/v1/endpoints/{id}/secret", endpoints.secret, Role.WRITE, "An endpoint's signing secret"),
+    Route(GET, "/v1/endpoints/{id}/secret", signing.secret, Role.WRITE, "An endpoint's signing secret"),
+    Route(POST, "/v1/endpoints/{id}/rotate-secret", signing.rotate_secret, Role.WRITE,
+          "A new signing secret; the old one signs too for a while", Rotation),
     Route(POST, "/v1/endpoints/{id}/enable", endpoints.enable, Role.WRITE, "Serve a disabled endpoint again"),
     Route(POST, "/v1/endpoints/{id}/test", endpoints.test, Role.WRITE, "Send a signed test message now"),
     Route(POST, "/v1/endpoints/{id}/replay", replays.create, Role.WRITE, "Send a range of the log once more",
@@ -94,11 +108,25 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(GET, "/v1/replays", replays.index, Role.READ, "List replays, newest first", query=_REPLAYS),
     Route(GET, "/v1/replays/{id}", replays.show, Role.READ, "Look at a replay"),
     Route(POST, "/v1/replays/{id}/cancel", replays.cancel, Role.WRITE, "End a replay early"),
-    Route(GET, "/v1/webhook-secret", endpoints.webhook_secret, Role.WRITE, "The secret of per-job webhooks"),
+    Route(GET, "/v1/endpoints/{id}/stream", streams.deliveries, Role.WRITE,
+          "Come for the deliveries of an endpoint of kind stream, as Server-Sent Events"),
+    Route(POST, "/v1/endpoints/{id}/answers", streams.answer, Role.WRITE,
+          "What the receiver behind a stream said to a delivery", StreamAnswer),
+    Route(POST, "/v1/hooks", hooks.create, Role.WRITE, "Subscribe, as no-code tools do", HookRequest, 201, also=(200,)),
+    Route(GET, "/v1/hooks", hooks.index, Role.READ, "List hooks, oldest first", query=_LIST),
+    Route(GET, "/v1/hooks/samples", hooks.samples_index, Role.READ, "Recent events, just as a hook is sent them",
+          query=("event", "format", "limit")),
+    Route(GET, "/v1/hooks/{id}", hooks.show, Role.READ, "Look at a hook"),
+    Route(DELETE, "/v1/hooks/{id}", hooks.delete, Role.WRITE, "Unsubscribe; succeeds whatever the id", status=204),
+    Route(GET, "/v1/webhook-secret", signing.webhook_secret, Role.WRITE, "The secret of per-job webhooks"),
+    Route(POST, "/v1/webhook-secret/rotate", signing.rotate_webhook_secret, Role.WRITE,
+          "A new secret for the webhooks of jobs from now on"),
+    Route(GET, "/v1/signing-key", signing.signing_key, Role.READ, "The public key of v1a signatures"),
     Route(GET, "/v1/deliveries", events.deliveries_index, Role.READ, "List deliveries, newest first", query=_LEDGER),
     Route(GET, "/v1/deliveries/{id}", events.delivery_show, Role.READ, "Look at a delivery, with its attempts"),
     Route(POST, "/v1/deliveries/{id}/redeliver", replays.redeliver, Role.WRITE, "Send a delivery once more, now",
           status=202),
+    Route(GET, "/v1/me", me.show, Role.READ, "Whose key this is"),
     Route(POST, "/v1/projects", projects.create, Role.ADMIN, "Make a project", ProjectRequest, 201),
     Route(GET, "/v1/projects", projects.index, Role.ADMIN, "List projects, oldest first", query=_LIST),
     Route(POST, "/v1/keys", projects.create_key, Role.ADMIN, "Make an API key", KeyRequest, 201),
@@ -109,6 +137,7 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     OpenRoute(GET, "/healthz", health.healthz, "Is the process up?"),
     OpenRoute(GET, "/readyz", health.readyz, "Can it do its work?"),
     OpenRoute(GET, "/metrics", metrics.index, "Counters and levels, for Prometheus"),
+    OpenRoute(GET, "/.well-known/jwks.json", signing.jwks, "Every project's public key, as a JWKS"),
     OpenRoute(GET, "/openapi.json", docs.openapi_json, "This description"),
     OpenRoute(GET, "/docs", docs.page, "This description, to read"),
 )  # fmt: skip
@@ -158,12 +187,20 @@ async def http_exception(request: Request, error: Exception) -> Response:  # noq
     return answer
 
 
+class _Path(StarletteRoute):
+    """The first path that fits decides, whatever the method: `/v1/hooks/samples` is never a hook's id."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, found = super().matches(scope)
+        return (Match.FULL if match is Match.PARTIAL else match), found
+
+
 def starlette_routes() -> list[StarletteRoute]:
     """One Starlette route a path, so that a wrong method is told which ones there are."""
     by_path: dict[str, dict[str, OpenHandler]] = {}
     for route in ROUTES:
         by_path.setdefault(route.path, {})[route.method] = _answering(route)
-    return [StarletteRoute(path, _by_method(handlers), methods=sorted(handlers)) for path, handlers in by_path.items()]
+    return [_Path(path, _by_method(handlers), methods=sorted(handlers)) for path, handlers in by_path.items()]
 
 
 def _by_method(handlers: dict[str, OpenHandler]) -> OpenHandler:

@@ -20,6 +20,7 @@ from service.pipeline.accept import Accept
 from service.pipeline.core import Core
 from service.pipeline.deliver import Deliver
 from service.pipeline.replay import Replays
+from service.pipeline.streams import Streams
 from service.security import keys as security_keys
 from service.security.cursors import Cursors
 from service.security.egress import Guard
@@ -27,6 +28,7 @@ from service.security.keys import Role
 from service.store import keys
 from service.store.keys import Principal
 from service.vendors import Vendors
+from service.web.following import Following
 from service.web.waiting import Waiting
 
 M = TypeVar("M", bound=BaseModel)
@@ -50,6 +52,8 @@ class Site:
     guard: Guard
     cursors: Cursors
     waiting: Waiting
+    following: Following
+    streams: Streams
     lookups: Lookups
     called_back: bool  # can vendors call us?
     max_upload_bytes: int

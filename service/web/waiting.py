@@ -29,6 +29,11 @@ class Waiting:
         self._clock = clock
         self._places: Counter[int] = Counter()
 
+    @property
+    def count(self) -> int:
+        """How many wait now, of all projects."""
+        return self._places.total()
+
     def refusal(self, project: int) -> Problem | None:
         """Why one more of this project can't wait now, if it can't."""
         if self._places[project] >= MOST_PER_PROJECT:

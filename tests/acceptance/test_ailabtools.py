@@ -19,6 +19,7 @@ from handlers.sandbox import faults
 from handlers.sandbox.ailabtools import AILabToolsSandbox, error
 from handlers.sandbox.ailabtools import AILabToolsSettings as Play
 from handlers.vendors.ailabtools import AILabTools
+from service.pacing.health import PROBES_MS
 from service.vendor_settings import AILabToolsSettings
 from tests.acceptance.helpers import (
     asked,
@@ -85,6 +86,7 @@ class Scene:
     it: Stand
     vendor: AILabToolsSandbox
     photographs: Mapping[str, bytes]
+    clock: FastClock
 
     async def job(self, operation: str, **fields: Any) -> dict[str, Any]:
         """Of `operation`, with all its pictures."""
@@ -109,7 +111,7 @@ async def scene(
 ) -> AsyncIterator[Scene]:
     clock = FastClock(speed)
     async with _vendor(clock, **(play or {})) as vendor, _service(folder, clock, vendor, **own) as it:
-        yield Scene(it, vendor, photographs)
+        yield Scene(it, vendor, photographs, clock)
 
 
 # -- good days ---------------------------------------------------------------------------------------------------------
@@ -143,7 +145,7 @@ async def test_a_retouch_goes_in_as_two_files_and_comes_out_as_one_event(
 async def test_a_refinement_is_asked_for_every_five_seconds_until_it_is_there(
     tmp_path: Path, photographs: Mapping[str, bytes]
 ) -> None:
-    async with scene(tmp_path, photographs) as at, receiver() as subscriber:
+    async with scene(tmp_path, photographs, speed=20) as at, receiver() as subscriber:
         await at.it.client.subscribe(subscriber.url, events=["job.succeeded"])
         at.vendor.play(0, 0, 1, 1, 2)
         job = await at.done(REFINE)
@@ -183,7 +185,7 @@ async def test_an_answer_without_any_id_is_told_like_every_other(
 async def test_a_result_is_ours_before_the_vendors_link_dies(tmp_path: Path, photographs: Mapping[str, bytes]) -> None:
     clock = FastClock(100)
     async with _vendor(clock) as vendor, _service(tmp_path, clock, vendor) as it:
-        job = await Scene(it, vendor, photographs).done(RETOUCH)
+        job = await Scene(it, vendor, photographs, clock).done(RETOUCH)
         clock.jump(25 * 3600)
         await whole(it.client, job["outputs"][0])
         assert len(asked(vendor, "result")) == 1
@@ -260,6 +262,8 @@ async def test_neither_a_full_window_nor_an_empty_account_ends_a_job(
         job = await in_state(at.it.client, job_id, "queued")
         assert (job["error"], job["billing"]["charged"]) == (None, "no")
         at.vendor.settings = replace(at.vendor.settings, credits={"common": Decimal(100)})
+        # However many looks have been in vain, the next one comes now.
+        at.clock.jump(PROBES_MS[-1] / 1000)
         job = await in_state(at.it.client, job_id, "succeeded")
         assert job["billing"]["possible_duplicate"] is False
         await operator.wait_for(1, "vendor.recovered")
@@ -345,11 +349,29 @@ async def test_an_unconfirmed_submission_is_reported_and_never_a_third_bill(
         assert (job["billing"]["charged"], job["billing"]["possible_duplicate"]) == ("unknown", calls == 2)
 
 
+async def test_a_stop_waits_for_a_retouch_that_is_under_way(
+    tmp_path: Path, photographs: Mapping[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its paid call blocks until the picture is done: cut off after what others may take, it would be paid twice."""
+    monkeypatch.setattr("service.app.GRACE_SECONDS", 0.1)
+    clock, release = FastClock(1), asyncio.Event()
+    async with _vendor(clock, work_seconds=release.wait) as vendor:
+        async with _service(tmp_path, clock, vendor, call_seconds=0.1, blocking_call_seconds=60) as it:
+            at = Scene(it, vendor, photographs, clock)
+            job_id = await begun(it.client, RETOUCH, None, **await at.job(RETOUCH))
+            await reached(vendor, "retouch")
+            asyncio.get_running_loop().call_later(0.6, release.set)
+        async with _service(tmp_path, clock, vendor) as it:
+            job = await in_state(it.client, job_id, "succeeded")
+            assert (job["submissions"], len(vendor.charged)) == (1, 1)
+            assert job["billing"] == {"credits": "3", "charged": "yes", "possible_duplicate": False}
+
+
 async def test_a_restart_goes_on_asking_for_the_same_task(tmp_path: Path, photographs: Mapping[str, bytes]) -> None:
     clock, release = FastClock(100), asyncio.Event()
     async with _vendor(clock, work_seconds=release.wait) as vendor:
         async with _service(tmp_path, clock, vendor) as it:
-            at = Scene(it, vendor, photographs)
+            at = Scene(it, vendor, photographs, clock)
             job_id = await begun(it.client, REFINE, None, **await at.job(REFINE))
             await reached(vendor, "query")
         release.set()
@@ -370,7 +392,7 @@ async def test_a_task_that_was_asked_for_a_day_too_late_is_expired(
     clock, release = FastClock(100), asyncio.Event()
     async with _vendor(clock, work_seconds=release.wait) as vendor:
         async with _service(tmp_path, clock, vendor) as it:
-            at = Scene(it, vendor, photographs)
+            at = Scene(it, vendor, photographs, clock)
             job_id = await begun(it.client, REFINE, None, **await at.job(REFINE))
             await reached(vendor, "query")
         release.set()

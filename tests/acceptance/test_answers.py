@@ -17,6 +17,8 @@ from pydantic import SecretStr
 
 from handlers.sandbox.perfectcorp import PerfectCorpSandbox
 from handlers.sandbox.perfectcorp_words import error
+from schemas.stream import StreamAnswer
+from service.web.openapi.told import TOLD
 from service.web.route import Route
 from service.web.routes import ROUTES
 from service.web.waiting import MOST_PER_PROJECT
@@ -28,8 +30,15 @@ from tests.vendors.perfectcorp_by_hand import AT_ONCE
 
 pytestmark = pytest.mark.anyio
 
-# In an installation that has a token, and in one where days have passed (test_retention.py).
-ELSEWHERE = {("GET", "/metrics", 401), ("GET", "/v1/events", 410)}
+# In an installation that has a token, in one where days have passed (test_retention.py), and what never ends by itself:
+# streams have tests of their own (test_event_stream.py, test_stream_endpoint.py).
+ELSEWHERE = {
+    ("GET", "/metrics", 401),
+    ("GET", "/v1/events", 410),
+    *(("GET", "/v1/events/stream", status) for status in (200, 410, 429)),
+    *(("GET", "/v1/endpoints/{id}/stream", status) for status in (200, 409, 429)),
+    *(("POST", "/v1/endpoints/{id}/answers", status) for status in (200, 409)),
+}
 NOTHING = {
     "/v1/vendors/{vendor}": "/v1/vendors/nothing",
     "{vendor}": "vanceai",
@@ -55,6 +64,7 @@ async def test_each_answer_that_is_told_of_is_given_and_no_other(tmp_path: Path,
         await _callbacks(it, client, photo)
         await _assets(client)
         await _endpoints(it, client)
+        await _hooks(client)
         await _tenants(client)
         for path in ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/v1/event-types", "/v1/operations"):
             await client.call("GET", path)
@@ -153,8 +163,11 @@ async def _endpoints(it: Stand, client: Client) -> None:
         assert (await client.call("PATCH", path, json={"description": "new"}))[0] == 200
         for tail in ("", "/secret"):
             await client.call("GET", path + tail)
-        await client.call("GET", "/v1/webhook-secret")
-        await client.call("GET", "/v1/endpoints")
+        for after in (None, {"overlap_seconds": 60}):
+            assert (await client.call("POST", f"{path}/rotate-secret", json=after))[0] == 200
+        await client.call("POST", "/v1/webhook-secret/rotate")
+        for about in ("/v1/webhook-secret", "/v1/signing-key", "/.well-known/jwks.json", "/v1/endpoints"):
+            await client.call("GET", about)
         await client.submit(ENLARGE, inputs={"image": {"url": it.vanceai.base_url}}, headers={"Prefer": "wait=20"})
         await there.wait_for(4)
         _, page = await client.call("GET", f"/v1/deliveries?endpoint={made['id']}&limit=1")
@@ -187,6 +200,17 @@ async def _once_more(it: Stand, client: Client, endpoint: dict[str, Any], delive
     await client.call("GET", f"/v1/replays?endpoint={endpoint['id']}")
 
 
+async def _hooks(client: Client) -> None:
+    wanted = {"hookUrl": "https://flows.example/", "events": ["job.canceled"], "filter": {"data.vendor": "vanceai"}}
+    made = [await client.call("POST", "/v1/hooks", json=wanted) for _ in range(2)]
+    assert [status for status, _ in made] == [201, 200]
+    path = f"/v1/hooks/{made[0][1]['id']}"
+    assert (await client.call("GET", "/v1/hooks"))[0] == (await client.call("GET", path))[0] == 200
+    assert (await client.call("GET", "/v1/hooks/samples?event=job.canceled"))[0] == 200
+    assert (await client.call("DELETE", path))[0] == 204
+    assert (await client.call("GET", "/v1/me"))[0] == 200
+
+
 async def _tenants(client: Client) -> None:
     assert (await client.call("POST", "/v1/projects", json={"name": "another"}))[0] == 201
     await client.call("GET", "/v1/projects")
@@ -214,6 +238,10 @@ async def _vendors(it: Stand, client: Client) -> None:
         assert (await client.call("POST", f"/v1/vendors/{name}/probe"))[0] == status
 
 
+# The least that a body must hold where something is at the address.
+LEAST: dict[Any, Any] = {StreamAnswer: {"delivery": "dlv_none", "status": 200}}
+
+
 def _address(path: str) -> str:
     for name, value in NOTHING.items():
         path = path.replace(name, value)
@@ -225,9 +253,11 @@ async def _refusals(client: Client) -> None:
     _, reader = await client.call("POST", "/v1/keys", json={"role": "read"})
     for route in ROUTES:
         path = _address(route.path)
-        how: dict[str, Any] = {"json": {}} if isinstance(route, Route) and route.body is not None else {}
+        body = route.body if isinstance(route, Route) else None
+        how: dict[str, Any] = {} if body is None else {"json": LEAST.get(body, {})}
         if "{" in route.path:
-            assert (await client.call(route.method, path, **how))[0] == 404, route
+            found = 404 not in TOLD[f"{route.method} {route.path}"].never
+            assert (await client.call(route.method, path, **how))[0] == (404 if found else route.status), route
         if not isinstance(route, Route):
             continue
         assert (await client.call(route.method, path, key=""))[0] == 401, route

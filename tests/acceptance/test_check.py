@@ -1,5 +1,6 @@
 """`wirephoto check`: every fault that it can find, found through the command, with how it is mended and no secret."""
 
+import asyncio
 import sqlite3
 import subprocess
 import sys
@@ -7,10 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from service import secret_key
+from service.app import running
 from service.checkup.findings import Level
 from service.checkup.machine import space
-from service.config import SECTIONS
+from service.config import SECTIONS, Settings
 from tests.acceptance.checked import Checked, checked
 from tests.acceptance.command_line import ONE_DATABASE, SECRET_KEY, Service, closed_port, environment, serving, within
 from tests.acceptance.neighbours import Neighbour, neighbour, vendors
@@ -169,6 +173,22 @@ def test_a_key_that_is_not_the_stores_is_found(started: Checked) -> None:
     started.fit("secret key", "fingerprint", SECRET_KEY=SECRET_KEY, SECRET_KEYS_OLD=SECRET_KEY[::-1])
     del started.settings["WIREPHOTO_SECRET_KEY"]
     started.wrong("secret key", "none is given")
+
+
+def test_how_far_a_change_of_the_key_has_come_is_told(started: Checked) -> None:
+    new = {"SECRET_KEY": SECRET_KEY[::-1], "SECRET_KEYS_OLD": SECRET_KEY}
+    started.fit("old secret keys", "are still needed: for 1 of projects' webhook secrets", Level.NOTE, **new)
+
+    async def start() -> None:
+        newest, old = SecretStr(SECRET_KEY[::-1]), [SecretStr(SECRET_KEY)]
+        async with running(Settings(data_dir=started.data, secret_key=newest, secret_keys_old=old)) as it:
+            while await it.core.db.read(secret_key.needed) != {it.core.vault.fingerprint}:
+                pass
+
+    asyncio.run(start())
+    started.fit("old secret keys", "are needed for no secret", Level.NOTE, **new)
+    started.fit("secret key", "fingerprint", SECRET_KEY=SECRET_KEY[::-1])
+    started.wrong("secret key", "were sealed with")
 
 
 def test_a_key_file_that_others_may_read_or_that_is_no_key_is_found(check: Checked) -> None:

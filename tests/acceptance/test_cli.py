@@ -202,6 +202,20 @@ def test_an_endpoint_is_added_listed_and_tested(service: Service, receiver: str)
     assert "204" in tested.stdout
 
 
+def test_an_endpoints_secret_is_rotated(service: Service, receiver: str) -> None:
+    endpoint = json.loads(service("endpoints", "add", f"{receiver}/hook", "--json").stdout)
+    ran = service("endpoints", "rotate", endpoint["id"], "--overlap", "60", "--json")
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout)
+    assert told["secret"].startswith("whsec_")
+    assert told["secret"] != endpoint["secret"]
+    again = service("endpoints", "rotate", endpoint["id"])
+    assert again.returncode == 0, again.stderr
+    assert "secret: whsec_" in again.stdout
+    assert "signs too until" in again.stdout
+    assert service("endpoints", "rotate", endpoint["id"], "--overlap", "604801").returncode == Code.USAGE
+
+
 def test_a_test_that_the_receiver_refuses_is_no_success(service: Service, receiver: str) -> None:
     endpoint = json.loads(service("endpoints", "add", f"{receiver}/broken", "--json").stdout)
     ran = service("endpoints", "test", endpoint["id"], "--json")

@@ -13,7 +13,7 @@ from tests.acceptance.command_line import ONE_DATABASE
 pytestmark = ONE_DATABASE
 
 COMMAND = re.compile(r"wirephoto ([^|>)#;\n]*)")
-CLIENTS = {"submit", "jobs", "events", "endpoints", "keys"}
+CLIENTS = {"submit", "jobs", "events", "listen", "endpoints", "keys"}
 
 
 def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:

@@ -14,8 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from pydantic import SecretStr
 
 from service.metrics import PREFIX, Metrics
+from tests.acceptance.delivery_rig import rig
 from tests.acceptance.helpers import CUTOUT, ENLARGE
 from tests.acceptance.made import queue
+from tests.acceptance.sse import stream
 from tests.faulty_store import away, troubled_store
 from tests.harness import PATIENCE, Stand, receiver, stand
 
@@ -166,11 +168,97 @@ async def test_two_services_in_one_process_count_apart(tmp_path: Path) -> None:
         assert "wirephoto_jobs_accepted_total" not in await scraped(two)
 
 
-def test_the_readme_lists_every_metric_and_no_other() -> None:
+async def test_the_readme_lists_every_metric_and_no_other(tmp_path: Path) -> None:
+    """By what Prometheus' own parser reads: name, kind and labels."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     table = readme.split("## Metrics")[1].split("\n## ")[0]
-    told = dict(re.findall(r"^\| `(wirephoto_\w+)` \|([^|]*)\|", table, re.MULTILINE))
-    known = {instrument.name: instrument.labels for instrument in Metrics().instruments}
-    assert set(told) == set(known)
-    assert {name: tuple(re.findall(r"`(\w+)`", labels)) for name, labels in told.items()} == known
-    assert all(name.startswith(PREFIX) for name in known)
+    rows = re.findall(r"^\| `(wirephoto_\w+)` \|([^|]*)\| (\w+): .", table, re.MULTILINE)
+    told = {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, labels, kind in rows}
+    assert len(told) == len(rows) == table.count("| `wirephoto_")
+    async with stand(tmp_path) as it:
+        text = (await it.client.call("GET", "/metrics", key=""))[1].decode()
+    kinds = {family.name: family.type for family in read_text(text) if family.name.startswith(PREFIX)}
+    labels = {instrument.name: instrument.labels for instrument in Metrics().instruments}
+    assert {name: (kind, labels[name]) for name, kind in kinds.items()} == told
+    names = {family.name for family in read_text(text)}
+    assert all(name.startswith((PREFIX, "process_")) for name in names), "and whose else"
+
+
+async def test_names_and_units_are_as_prometheus_wants_them(tmp_path: Path) -> None:
+    async with stand(tmp_path) as it:
+        _, body, _ = await it.client.call_full("GET", "/metrics", key="")
+    for family in read_text(body.decode()):
+        assert re.fullmatch(r"[a-z][a-z0-9_]+", family.name)
+        assert family.documentation.endswith(".")
+        assert not re.search(r"_(ms|millis\w*|minutes|kb|mb)$", family.name), "base units only"
+        assert family.type != "histogram" or family.name.endswith(("_seconds", "_units"))
+
+
+async def test_how_long_what_is_owed_has_been_kept_is_told(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it, receiver() as there:
+        endpoint = await it.client.subscribe(there.url, events=["job.queued"])
+        there.answers = [web.Response(status=410)]
+        first = await it.event()
+        await it.until(first, endpoint, lambda found: found["state"] == "held")
+        it.clock.leap(60_000)
+        await it.event()
+        found = await scraped(it.stand)
+        assert found["wirephoto_deliveries_held"][()] == 2
+        assert found["wirephoto_deliveries_held_oldest_seconds"][()] == 60
+        assert found["wirephoto_deliveries_queued"][()] == 0
+        assert found["wirephoto_attempts_total"] == {("4xx", "gone"): 1}
+
+
+async def test_attempts_are_counted_by_what_came_back(tmp_path: Path) -> None:
+    async with stand(tmp_path) as it, receiver() as there:
+        there.answers = [web.Response(status=503), web.Response(status=301), web.Response(status=204)]
+        for _ in range(3):
+            await it.client.subscribe(there.url, events=["job.queued"])
+        await it.client.subscribe("http://127.0.0.1:1/", events=["job.queued"])
+        await queue(it)
+        found = await when(it, "wirephoto_attempts_total", 4)
+        assert found["wirephoto_attempts_total"] == {
+            ("5xx", "slow_down"): 1,
+            ("3xx", "retry"): 1,
+            ("2xx", "delivered"): 1,
+            ("connect", "retry"): 1,
+        }
+
+
+async def test_who_waits_for_an_answer_is_counted(tmp_path: Path) -> None:
+    async with stand(tmp_path) as it:
+        waiting = asyncio.create_task(it.client.call("GET", "/v1/events?wait=20"))
+        found = await when(it, "wirephoto_requests_waiting", 1)
+        assert found["wirephoto_requests_waiting"][()] == 1
+        await queue(it)
+        assert (await waiting)[0] == 200
+        assert (await scraped(it))["wirephoto_requests_waiting"][()] == 0
+
+
+async def test_open_streams_are_counted(tmp_path: Path) -> None:
+    async with stand(tmp_path) as it:
+        assert (await scraped(it))["wirephoto_streams"] == {("events",): 0, ("deliveries",): 0}
+        _, endpoint = await it.client.call("POST", "/v1/endpoints", json={"kind": "stream"})
+        log, owed = "/v1/events/stream", f"/v1/endpoints/{endpoint['id']}/stream"
+        async with stream(it.client, log), stream(it.client, log), stream(it.client, owed):
+            found = await when(it, "wirephoto_streams", 3)
+            assert found["wirephoto_streams"] == {("events",): 2, ("deliveries",): 1}
+
+
+async def test_the_time_from_a_vendors_last_word_to_the_event_is_told(tmp_path: Path, photo: Path) -> None:
+    async with stand(tmp_path) as it:
+        for operation in (ENLARGE, CUTOUT):
+            await it.client.submit(operation, photo, headers={"Prefer": "wait=20"})
+        stuck = await queue(it)
+        await it.client.call("POST", f"/v1/jobs/{stuck['id']}/cancel")
+        found = await scraped(it)
+        # The one that no vendor has spoken of is not in it.
+        assert found["wirephoto_completion_to_event_seconds_count"] == {("vanceai",): 1, ("picwish",): 1}
+        assert total(found["wirephoto_completion_to_event_seconds_sum"]) < total(found["wirephoto_job_seconds_sum"])
+
+
+async def test_a_vendors_windows_are_told_with_their_size(tmp_path: Path) -> None:
+    async with stand(tmp_path) as it:
+        found = await scraped(it)
+        assert found["wirephoto_vendor_window_size"].keys() == found["wirephoto_vendor_window_left"].keys()
+        assert found["wirephoto_vendor_window_size"][("account", "1", "picwish")] == 2

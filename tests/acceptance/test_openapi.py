@@ -9,11 +9,13 @@ import jsonschema
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from schemas.endpoint import EndpointPatch, EndpointRequest
+from schemas.endpoint import EndpointPatch, EndpointRequest, Rotation
 from schemas.event import EventType
 from schemas.event_types import Schemas
+from schemas.hook import HookRequest
 from schemas.job import JobRequest
 from schemas.replay import ReplayRequest
+from schemas.stream import StreamAnswer
 from service.web.projects import KeyRequest, ProjectRequest
 from service.web.route import Route
 from service.web.routes import ROUTES
@@ -21,7 +23,17 @@ from tests.harness import receiver, stand
 
 pytestmark = pytest.mark.anyio
 
-MODELS = (JobRequest, EndpointRequest, EndpointPatch, ReplayRequest, ProjectRequest, KeyRequest)
+MODELS = (
+    JobRequest,
+    EndpointRequest,
+    EndpointPatch,
+    Rotation,
+    HookRequest,
+    StreamAnswer,
+    ReplayRequest,
+    ProjectRequest,
+    KeyRequest,
+)
 PROBLEM = "application/problem+json"
 
 
@@ -145,7 +157,8 @@ async def test_the_examples_of_bodies_are_taken_in(tmp_path: Path) -> None:
         _, described = await it.client.call("GET", "/openapi.json")
         count = 0
         for route in ROUTES:
-            if not isinstance(route, Route) or route.body is None:
+            # An answer is to something that was handed out over a stream.
+            if not isinstance(route, Route) or route.body in (None, StreamAnswer):
                 continue
             for example in described["components"]["schemas"][route.body.__name__]["examples"]:
                 status, answer = await it.client.call(route.method, route.path.format(id=made["id"]), json=example)

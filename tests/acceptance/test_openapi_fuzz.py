@@ -12,6 +12,7 @@ import schemathesis
 from anyio import to_thread
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from requests.adapters import HTTPAdapter
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -46,6 +47,7 @@ async def test_made_up_requests_get_the_answers_that_are_told(tmp_path: Path) ->
         # What is deleted can't be asked of any more.
         operations.sort(key=lambda operation: operation.method == "delete")
         with requests.Session() as session:
+            session.mount(it.client.url, HeadOfStream())
             for operation in operations:
                 # Outside of /v1 whatever is sent is fine.
                 wrong = [GenerationMode.NEGATIVE] if operation.path.startswith("/v1/") else []
@@ -53,9 +55,21 @@ async def test_made_up_requests_get_the_answers_that_are_told(tmp_path: Path) ->
                     await to_thread.run_sync(_fuzz, operation, mode, it, ids, session)
 
 
+class HeadOfStream(HTTPAdapter):
+    """A stream has no end: of it the head is all that is looked at."""
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        answer = super().send(*args, **kwargs)
+        if answer.headers.get("content-type", "").startswith("text/event-stream"):
+            answer._content = b""
+            answer.close()
+        return answer
+
+
 async def _real_ids(it: Stand, url: str) -> Mapping[str, str]:
     """One of each kind by the first part of its path, so that not every made-up request ends as a 404."""
     endpoint = await it.client.subscribe(url)
+    _, hook = await it.client.call("POST", "/v1/hooks", json={"url": url, "event": "job.*"})
     job = await queue(it)
     _, key = await it.client.call("POST", "/v1/keys", json={"role": "read"})
     asset = await upload(it, picture())
@@ -66,6 +80,7 @@ async def _real_ids(it: Stand, url: str) -> Mapping[str, str]:
     return {
         "jobs": job["id"],
         "endpoints": endpoint["id"],
+        "hooks": hook["id"],
         "keys": key["id"],
         "assets": asset["id"],
         "events": events["data"][0]["id"],

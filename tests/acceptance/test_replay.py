@@ -13,6 +13,8 @@ from tests.acceptance.delivery_rig import QUEUED, Gate, at, says
 from tests.acceptance.made import fields
 from tests.acceptance.replay_rig import LONG_AGO, ReplayRig, failing_times, ids, replay_rig
 from tests.acceptance.test_api_tenants import tenant
+from tests.acceptance.test_stream_endpoint import listening
+from tests.acceptance.test_stream_endpoint import made as made_stream
 from tests.clock import ManualClock
 from tests.faulty_store import away, bug, faulty_store
 from tests.harness import PATIENCE, receiver
@@ -261,6 +263,29 @@ async def test_a_canceled_replay_owes_nothing_more(tmp_path: Path) -> None:
         assert (again["state"], again["owed"]) == ("finished", 350)
         status, problem = await it.client.call("POST", f"/v1/replays/{again['id']}/cancel")
         assert (status, problem["type"]) == (409, "urn:wirephoto:problem:replay_ended")
+
+
+async def test_a_client_that_comes_for_its_deliveries_is_handed_live_ones_first(tmp_path: Path) -> None:
+    async with replay_rig(tmp_path) as it:
+        old = await it.log(3)
+        endpoint = await made_stream(it.client, max_in_flight=1)
+        made = await it.replay(endpoint, only="all")
+        async with asyncio.timeout(PATIENCE):
+            while (await it.look(made))["owed"] < 3 or it.stand.wirephoto.site.deliver.pending:
+                pass
+        live = await it.log(2)
+        async with listening(it.client, endpoint) as listener:
+            got = []
+            for _ in range(5):
+                handed = await listener.take()
+                got.append(handed["headers"]["webhook-id"])
+                assert (await listener.answer(handed))[0] == 200
+            assert got == [*live, *old]
+            assert (await it.settled(made))["owed"] == 3
+            delivery = await it.delivery(live[0], endpoint)
+            assert (await it.client.call("POST", f"/v1/deliveries/{delivery['id']}/redeliver"))[0] == 202
+            handed = await listener.take()
+            assert (handed["headers"]["webhook-id"], handed["attempt"]) == (live[0], 2)
 
 
 async def test_a_replay_ends_with_its_endpoint(tmp_path: Path) -> None:

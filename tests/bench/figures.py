@@ -3,12 +3,14 @@
 import io
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,9 @@ from tests.bench.child import ROOT, Child
 from tests.harness import API_KEY
 
 AT_ONCE = 32
+KIB = 1024
 MIB = 1024 * 1024
+WARM_STREAMS = 20
 FSYNCS = 200
 
 
@@ -33,9 +37,10 @@ class Size:
     jobs: int = 1_280
     trickled: int = 1_000
     pending: int = 100_000
+    streams: int = 1_000
 
 
-QUICK = Size(rounds=1, deliveries=64, jobs=32, trickled=20, pending=200)
+QUICK = Size(rounds=1, deliveries=64, jobs=32, trickled=20, pending=200, streams=20)
 
 
 @dataclass(frozen=True)
@@ -79,21 +84,24 @@ def _median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
-def delivery(place: Place, fan_out: int, bar: float, goal: float) -> Figure:
+def delivery(
+    place: Place, fan_out: int, bar: float | None, goal: float | None, signatures: Sequence[str] = ("v1",)
+) -> Figure:
     """Deliveries per CPU-second, beside the bare aiohttp loop that posts as many bytes to the same receiver."""
     count, rounds = place.size.deliveries, []
+    name = f"deliveries, fan-out {fan_out}" + (f", {' and '.join(signatures)}" if len(signatures) > 1 else "")
     with Child("receiver") as receiver, Child("bare", "client") as client, place.subject() as subject:
         url = receiver.hello["url"]
-        subject.ask("subscribe", url=url, count=fan_out, at_once=AT_ONCE)
+        subject.ask("subscribe", url=url, count=fan_out, at_once=AT_ONCE, signatures=signatures)
         subject.ask("deliver", count=fan_out * AT_ONCE, fan_out=fan_out, at_once=AT_ONCE)
         for _ in range(place.size.rounds):
             bare = client.ask("post", url=url, count=count, at_once=AT_ONCE)
             server = place.server_cpu()
             ours = subject.ask("deliver", count=count, fan_out=fan_out, at_once=AT_ONCE)
             rounds.append((bare["cpu"], ours["cpu"], ours, place.server_cpu() - server))
-            place.step(f"deliveries, fan-out {fan_out}")
+            place.step(name)
     return Figure(
-        f"deliveries, fan-out {fan_out}",
+        name,
         "/CPU-s",
         value=_median([count / ours for _, ours, _, _ in rounds]),
         baseline=_median([count / bare for bare, _, _, _ in rounds]),
@@ -215,6 +223,36 @@ def pending(place: Place) -> list[Figure]:
         Figure(f"RSS, added by {many}", "MiB", added / MIB, bar=64, goal=16, more=False),
         Figure(f"start → ready with {many}", "s", _median(starts), bar=2, goal=0.5, more=False, parts=empty),
     ]
+
+
+def streams(place: Place) -> Figure:
+    """What an idle client of the log's stream costs: its socket, its request and its place among the followers."""
+    count = place.size.streams
+    with ExitStack() as stack, place.subject() as subject:
+        # The first ones also load what all of them need.
+        for _ in range(WARM_STREAMS):
+            stack.enter_context(_stream(subject.hello["url"]))
+        before = subject.ask("memory")["rss"]
+        for _ in range(count):
+            stack.enter_context(_stream(subject.hello["url"]))
+        added = subject.ask("memory")["rss"] - before
+        place.step("idle streams")
+    return Figure(f"RSS, added by each of {count:,} idle streams", "KiB", added / count / KIB, bar=64, more=False)
+
+
+def _stream(url: str) -> socket.socket:
+    """A client that has heard the beginning of the stream."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    sock = socket.create_connection((host, int(port)))
+    request = f"GET /v1/events/stream HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {API_KEY}\r\n\r\n"
+    sock.sendall(request.encode())
+    heard = b""
+    while b"retry:" not in heard:
+        piece = sock.recv(4096)
+        if not piece:
+            raise RuntimeError(f"no stream: {heard[:200]!r}")
+        heard += piece
+    return sock
 
 
 def _serve(place: Place) -> tuple[int, float]:

@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from pydantic import SecretStr
 
 from handlers import standardwebhooks
 from schemas import ids
-from schemas.endpoint import Terms
+from schemas.endpoint import Scheme, Terms
 from schemas.event import EventType
 from service import log as log_module
 from service.app import Wirephoto, running
 from service.config import Settings
 from service.pipeline.core import Announced
+from service.pipeline.target import signing_key
 from service.server import listen, serving
 from service.store import deliveries, endpoints, events
 from service.store.database import Tx
@@ -68,12 +69,14 @@ class Subject:
         self._core = it.core
         self._committed: dict[str, int] = {}
 
-    async def subscribe(self, url: str, count: int, at_once: int) -> None:
+    async def subscribe(self, url: str, count: int, at_once: int, signatures: Sequence[str] = ("v1",)) -> None:
+        if "v1a" in signatures:
+            await self._core.db.write(signing_key, self._core, 1)
         for _ in range(count):
             now = self._core.clock.now()
             public_id = ids.new_id("ep", now)
             headers = self._core.vault.seal(public_id, "{}")
-            terms = Terms(url, headers, max_in_flight=at_once)
+            terms = Terms(url, headers, max_in_flight=at_once, signatures=tuple(map(Scheme, signatures)))
             secret = self._core.vault.seal(public_id, standardwebhooks.new_secret())
             await self._core.db.write(endpoints.add, 1, public_id, "webhook", terms, secret, now, None)
 

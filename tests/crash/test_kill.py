@@ -181,7 +181,7 @@ async def test_a_task_is_asked_again_when_the_answer_was_cut_off(
         assert place.asked(ASK[operation]) == 2
 
 
-@pytest.mark.parametrize("die", ["before:submit._accept:1", "after:submit._accept:1", "after:poll._replan:1"])
+@pytest.mark.parametrize("die", ["before:submit._accept:1", "after:submit._accept:1", "after:poll._go_on:1"])
 async def test_a_task_that_was_told_or_asked_of_is_never_lost(
     launch: Launch, data_dir: Path, photo: Path, die: str
 ) -> None:

@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 
+from schemas import ids
 from schemas.callback import Update, UpdateState
-from schemas.endpoint import EndpointState
+from schemas.endpoint import EndpointState, Terms
 from service.pipeline import poll
 from service.pipeline.deliver import _put_away
 from service.store import callbacks, deliveries, endpoints, jobs, submissions
 from service.store.database import Tx
 from service.store.submissions import Submission
-from service.web.endpoints import _enable
-from tests.store.rows import MINUTE, NOW, Rows, all_rows, one_row, said
+from service.web.endpoints import serve_again
+from service.web.hooks import New, subscribe
+from tests.store.rows import BROKEN_RULE, MINUTE, NOW, Rows, all_rows, one_row, said
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +31,9 @@ async def test_what_is_owed_while_an_endpoint_is_being_enabled_is_never_left_beh
     for _ in range(ROUNDS):
         await made.db.write(_disable, endpoint.row)
         await asyncio.gather(
-            *(made.event() for _ in range(3)), made.db.write(_enable, endpoint, NOW), *(made.event() for _ in range(3))
+            *(made.event() for _ in range(3)),
+            made.db.write(serve_again, endpoint, NOW),
+            *(made.event() for _ in range(3)),
         )
     states = await made.db.read(all_rows, "SELECT state, COUNT(*) AS count FROM deliveries GROUP BY state")
     assert [(row["state"], row["count"]) for row in states] == [("pending", 6 * ROUNDS)]
@@ -76,12 +80,31 @@ async def test_events_of_a_project_have_no_gaps_and_are_seen_in_their_order(made
     assert seen == list(range(1, 5 * ROUNDS + 1))
 
 
+async def test_the_same_hook_is_made_once_by_all_who_subscribe_at_once(made: Rows) -> None:
+    for number in range(ROUNDS):
+        terms = Terms(url=f"https://flows.example/{number}", sealed_headers="sealed")
+        new = [New(ids.new_id("ep", NOW), terms, "sealed", "url") for _ in range(5)]
+        subscribed = await asyncio.gather(*(made.db.write(subscribe, made.project, entry, NOW) for entry in new))
+        assert len({entry.hook.id for entry in subscribed}) == 1
+        assert [entry.made for entry in subscribed].count(True) == 1
+
+
+async def test_the_store_itself_keeps_no_hook_twice(made: Rows) -> None:
+    terms = Terms(url="https://flows.example/", sealed_headers="sealed")
+    add = [(made.project, ids.new_id("ep", NOW), "webhook", terms, "sealed", NOW, None) for _ in range(2)]
+    first = await made.db.write(endpoints.add, *add[0], hook=True)
+    with pytest.raises(BROKEN_RULE):
+        await made.db.write(endpoints.add, *add[1], hook=True)
+    assert await made.db.write(endpoints.delete, first.row, NOW)
+    await made.db.write(endpoints.add, *add[1], hook=True)
+
+
 async def test_an_endpoint_that_was_enabled_meanwhile_is_not_put_away(made: Rows) -> None:
     endpoint = await made.endpoint()
     await made.event()
     await made.db.write(_disable, endpoint.row)
     await made.db.write(deliveries.hold, endpoint.row, NOW)
-    await asyncio.gather(made.db.write(_enable, endpoint, NOW), made.db.write(_put_away, endpoint.row, NOW))
+    await asyncio.gather(made.db.write(serve_again, endpoint, NOW), made.db.write(_put_away, endpoint.row, NOW))
     found = await made.db.read(endpoints.by_row, endpoint.row)
     assert found is not None
     assert found.state is EndpointState.ENABLED

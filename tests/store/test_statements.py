@@ -103,6 +103,10 @@ async def test_the_workers_questions_use_an_index(made: Rows) -> None:
         ("stats", "attempts", "attempts_by_delivery"),
         ("stats", "open", "deliveries_open"),
         ("stats", "oldest_pending", "deliveries_open"),
+        ("endpoints", "hook", "endpoints_by_hook"),
+        ("callbacks", "completed_at", "callbacks_by_job"),
+        ("deliveries", "backlog_queued", "deliveries_queued"),
+        ("deliveries", "backlog_held", "deliveries_kept"),
     ):
         text = Statements(STORE / f"{noun}.sql")[name]
         plan = await _planned(made, text)

@@ -36,7 +36,7 @@ def believed(given: Mapping[str, str], body: bytes = BODY, now: float = TIME, se
 def test_the_known_vector_is_signed_and_believed() -> None:
     key = standardwebhooks.key_of(SECRET)
     assert standardwebhooks.sign(key, ID, TIME, BODY) == SIGNATURE
-    assert standardwebhooks.headers(key, ID, TIME, BODY) == delivery()
+    assert standardwebhooks.headers([SECRET], ID, TIME, BODY) == delivery()
     assert believed(delivery())
     assert believed(delivery(), secret="whsec_" + SECRET)
     assert Webhook(SECRET).sign(ID, datetime.fromtimestamp(TIME, UTC), BODY.decode()) == SIGNATURE
@@ -110,7 +110,7 @@ def test_a_replay_after_five_minutes_is_refused_and_so_is_one_from_the_future(of
 def test_what_we_sign_others_verify_and_what_others_sign_we_verify(body: bytes, message_id: str) -> None:
     secret = standardwebhooks.new_secret()
     now = int(time.time())
-    ours = standardwebhooks.headers(standardwebhooks.key_of(secret), message_id, now, body)
+    ours = standardwebhooks.headers([secret], message_id, now, body)
     theirs = Webhook(secret).sign(message_id, datetime.fromtimestamp(now, UTC), body.decode())
     assert ours["webhook-signature"] == theirs
     standardwebhooks.verify(secret, {**ours, "webhook-signature": theirs}, body, now)
@@ -119,7 +119,7 @@ def test_what_we_sign_others_verify_and_what_others_sign_we_verify(body: bytes, 
 @pytest.mark.parametrize("change", ["id", "timestamp", "signature", "body", "stale", "missing"])
 def test_software_that_is_not_ours_refuses_the_same(change: str) -> None:
     secret, now = standardwebhooks.new_secret(), int(time.time()) - (301 if change == "stale" else 0)
-    given = standardwebhooks.headers(standardwebhooks.key_of(secret), ID, now, BODY)
+    given = standardwebhooks.headers([secret], ID, now, BODY)
     body = BODY + b" " if change == "body" else BODY
     changes = {"id": "msg_other", "timestamp": str(now - 1), "signature": f"v1,{'A' * 43}="}
     if change in changes:
@@ -146,3 +146,61 @@ def test_a_secret_that_is_none_is_refused_without_being_quoted() -> None:
         assert text not in str(caught.value)
     raw = secrets.token_bytes(24)
     assert standardwebhooks.key_of(base64.b64encode(raw).decode()) == raw
+
+
+# RFC 8032, 7.1, test 1: a private key and the public key that belongs to it.
+RFC_PRIVATE = (
+    "whsk_"
+    + base64.b64encode(bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")).decode()
+)
+RFC_PUBLIC = (
+    "whpk_"
+    + base64.b64encode(bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")).decode()
+)
+
+
+def test_a_public_key_belongs_to_its_private_one_as_the_rfc_says() -> None:
+    assert standardwebhooks.public_key_of(RFC_PRIVATE) == RFC_PUBLIC
+    # RFC 8037, appendix A.2: the same key as a JWK.
+    assert standardwebhooks.jwk(RFC_PUBLIC, "k") == {
+        "kty": "OKP",
+        "crv": "Ed25519",
+        "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+        "kid": "k",
+        "use": "sig",
+        "alg": "EdDSA",
+    }
+    first, second = standardwebhooks.new_private_key(), standardwebhooks.new_private_key()
+    assert first != second
+    assert first.startswith("whsk_")
+
+
+def test_a_v1a_signature_is_believed_by_the_public_key_alone() -> None:
+    signed = delivery(signature=standardwebhooks.sign_v1a(RFC_PRIVATE, ID, TIME, BODY))
+    assert believed(signed, secret=RFC_PUBLIC)
+    assert not believed(signed)
+    assert not believed(delivery(), secret=RFC_PUBLIC)
+    for wrong in (
+        delivery(id="msg_other", signature=signed["webhook-signature"]),
+        delivery(signature=signed["webhook-signature"].replace("v1a,", "v1,")),
+        delivery(signature=signed["webhook-signature"][:-1]),
+        delivery(signature="v1a,\udcff\udcfe é"),
+        delivery(signature="v1a,"),
+        delivery(signature="v1a"),
+    ):
+        assert not believed(wrong, secret=RFC_PUBLIC)
+    assert not believed(signed, body=BODY + b" ", secret=RFC_PUBLIC)
+    other = standardwebhooks.public_key_of(standardwebhooks.new_private_key())
+    assert not believed(signed, secret=other)
+
+
+def test_a_list_of_signatures_is_strictly_clean_secrets_first() -> None:
+    old, new = standardwebhooks.new_secret(), standardwebhooks.new_secret()
+    given = standardwebhooks.headers([new, old], ID, TIME, BODY, RFC_PRIVATE)
+    v1_new, v1_old, v1a = given["webhook-signature"].split(" ")
+    assert v1_new == standardwebhooks.sign(standardwebhooks.key_of(new), ID, TIME, BODY)
+    assert v1_old == standardwebhooks.sign(standardwebhooks.key_of(old), ID, TIME, BODY)
+    assert v1a.startswith("v1a,")
+    assert all(believed(given, secret=key) for key in (old, new, RFC_PUBLIC))
+    alone = standardwebhooks.headers([], ID, TIME, BODY, RFC_PRIVATE)["webhook-signature"]
+    assert alone == v1a

@@ -12,6 +12,10 @@ ALTER TABLE endpoints ADD COLUMN retry_schedule TEXT;
 -- During a rotation both secrets sign, until old_secret_until. Encrypted.
 ALTER TABLE endpoints ADD COLUMN old_secret TEXT;
 ALTER TABLE endpoints ADD COLUMN old_secret_until BIGINT;
+CREATE INDEX endpoints_by_old_secret ON endpoints (old_secret_until) WHERE old_secret_until IS NOT NULL;
+
+-- Which secret key a node seals with, by its fingerprint.
+ALTER TABLE nodes ADD COLUMN key_fingerprint TEXT;
 
 -- Since when every attempt has failed, and since when its breaker is open.
 ALTER TABLE endpoints ADD COLUMN failing_since BIGINT;
@@ -19,10 +23,15 @@ ALTER TABLE endpoints ADD COLUMN broken_at BIGINT;
 
 -- Of kind stream: when its connection was last seen.
 ALTER TABLE endpoints ADD COLUMN seen_at BIGINT;
+CREATE INDEX endpoints_streaming ON endpoints (COALESCE(seen_at, created_at)) WHERE kind = 'stream' AND deleted_at IS NULL;
 
 -- Made as a REST hook: a digest of what it subscribes to, so that the same subscription is found again.
 ALTER TABLE endpoints ADD COLUMN hook TEXT;
 CREATE UNIQUE INDEX endpoints_by_hook ON endpoints (project_id, hook) WHERE hook IS NOT NULL AND deleted_at IS NULL;
+
+-- Which progress was told last as an event, and when: not more often than every other second.
+ALTER TABLE jobs ADD COLUMN progress_told BIGINT;
+ALTER TABLE jobs ADD COLUMN progress_told_at BIGINT;
 
 -- round_from: how many attempts were made before this round, whose schedule begins anew. delivered_at: it was delivered
 -- before it was sent once more. reopened_at: when somebody last wanted it once more. replay: the replay that owes it,
@@ -41,7 +50,8 @@ CREATE INDEX deliveries_reopened ON deliveries (endpoint_id, reopened_at) WHERE 
 CREATE INDEX deliveries_by_replay ON deliveries (replay, finished_at) WHERE replay IS NOT NULL;
 CREATE INDEX events_by_time ON events (project_id, created_at, sequence);
 
--- Of an endpoint that is sent one at a time all but the first wait here: nobody's, and not due.
+-- Of an endpoint that is sent one at a time all but the first wait here, of one of kind stream all that its client has
+-- not come for: nobody's, and not due.
 CREATE INDEX deliveries_queued ON deliveries (endpoint_id, event_id)
     WHERE state = 'pending' AND due_at IS NULL AND node IS NULL;
 

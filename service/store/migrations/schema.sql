@@ -11,7 +11,9 @@ CREATE TABLE nodes (
     public_id TEXT NOT NULL UNIQUE,
     started_at BIGINT NOT NULL,
     beat_at BIGINT NOT NULL,
-    ended_at BIGINT
+    ended_at BIGINT,
+    -- Which secret key it seals with.
+    key_fingerprint TEXT
 );
 
 -- last_sequence is the one counter of a project's events: taken last in a unit, so no cursor can miss a late commit.
@@ -82,7 +84,10 @@ CREATE TABLE jobs (
     -- The public id: the earlier job may be gone before this one.
     retry_of TEXT,
     -- How many rows job_metadata has of this job; NULL for those of a release before 0.2.0, until a start fills them in.
-    metadata_rows BIGINT
+    metadata_rows BIGINT,
+    -- Which progress was told last as an event, and when: not more often than every other second.
+    progress_told BIGINT,
+    progress_told_at BIGINT
 );
 CREATE INDEX jobs_by_project ON jobs (project_id, id);
 CREATE INDEX jobs_by_lane ON jobs (step, vendor, project_id, operation, due_at) WHERE due_at IS NOT NULL;
@@ -238,6 +243,8 @@ CREATE TABLE endpoints (
 CREATE UNIQUE INDEX endpoints_by_hook ON endpoints (project_id, hook) WHERE hook IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX endpoints_by_project ON endpoints (project_id, id) WHERE job_id IS NULL AND deleted_at IS NULL;
 CREATE INDEX endpoints_by_job ON endpoints (job_id) WHERE job_id IS NOT NULL;
+CREATE INDEX endpoints_by_old_secret ON endpoints (old_secret_until) WHERE old_secret_until IS NOT NULL;
+CREATE INDEX endpoints_streaming ON endpoints (COALESCE(seen_at, created_at)) WHERE kind = 'stream' AND deleted_at IS NULL;
 CREATE INDEX endpoints_deleted ON endpoints (deleted_at) WHERE deleted_at IS NOT NULL;
 
 -- due_at is set only while a delivery waits here; one that is in a node's hands has its node.
@@ -265,7 +272,8 @@ CREATE TABLE deliveries (
     -- The replay that owes it, NULL where it is live.
     replay BIGINT
 );
--- Of an endpoint that is sent one at a time all but the first wait here: nobody's, and not due.
+-- Of an endpoint that is sent one at a time all but the first wait here, of one of kind stream all that its client has
+-- not come for: nobody's, and not due.
 CREATE INDEX deliveries_queued ON deliveries (endpoint_id, event_id)
     WHERE state = 'pending' AND due_at IS NULL AND node IS NULL;
 CREATE INDEX deliveries_by_project ON deliveries (project_id, id);

@@ -13,6 +13,7 @@ _MADE: Mapping[Any, Callable[[], Any]] = {
     answers.Job: lambda: samples.sample(EventType.JOB_SUCCEEDED)["data"],
     answers.Event: lambda: samples.sample(EventType.JOB_SUCCEEDED),
     answers.Endpoint: lambda: samples.sample(EventType.ENDPOINT_RECOVERED)["data"],
+    answers.Hook: samples.hook,
     answers.Delivery: lambda: samples.sample(EventType.DELIVERY_EXHAUSTED)["data"],
     answers.Asset: samples.asset,
     answers.Health: lambda: {"status": "ok", "installation": "9b1f3c5d7e2a4068"},

@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from handlers.vendors.contract import LARGEST_STYLE_PAGE
+from schemas.endpoint import PATTERNS
+from service.web.hooks import DEFAULT_SAMPLES, MOST_SAMPLES
 from service.web.lists import DEFAULT_LIMIT, MAX_LIMIT, Begin
 from service.web.openapi.shapes import ref
 from service.web.openapi.told import Told
@@ -42,6 +44,10 @@ _QUERY: Mapping[str, Mapping[str, Any]] = {
         "schema": {**_TEXT, "pattern": "^[0-9]{1,19}$", "examples": ["18213963761051864"]},
     },
     "/v1/events after": _SEQUENCE,
+    "/v1/events/stream after": {
+        "description": "A sequence number: what came after it. Without: what comes from now on.",
+        "schema": {"type": "integer", "format": "int64", "minimum": 0, "maximum": int(Begin.NEWEST)},
+    },
     "wait": {
         "description": "Seconds to wait for something new.",
         "schema": {"type": "integer", "minimum": 0, "maximum": LONGEST_SECONDS, "default": 0},
@@ -70,10 +76,24 @@ _QUERY: Mapping[str, Mapping[str, Any]] = {
     },
     "endpoint": {"description": "An endpoint's id.", "schema": _TEXT},
     "event": {"description": "An event's id.", "schema": _TEXT},
+    "/v1/hooks/samples event": {
+        "description": "A type of events, or a wildcard; required.",
+        "schema": {**_TEXT, "enum": sorted(PATTERNS)},
+        "required": True,
+    },
+    "/v1/hooks/samples limit": {
+        "description": "How many at most.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MOST_SAMPLES, "default": DEFAULT_SAMPLES},
+    },
+    "format": {"description": "The format of the hook.", "schema": {**ref("Format"), "default": "flat"}},
     "exp": {"description": "Of a signed link: seconds since 1970.", "schema": _TEXT},
     "sig": {"description": "Of a signed link.", "schema": _TEXT},
 }
 _HEADERS: Mapping[str, Mapping[str, Any]] = {
+    "Last-Event-ID": {
+        "description": "The id of the last message that was heard: what came after it. It wins over `after`.",
+        "schema": {**_TEXT, "pattern": "^[0-9]{1,19}$"},
+    },
     "Idempotency-Key": {
         "description": "The same key and request within 24 hours is the same job.",
         "schema": {**_TEXT, "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from schemas import answers, offers, replay, stats
+from schemas import answers, offers, replay, stats, tenants
 from schemas.event import EventType
 
 
@@ -29,7 +29,8 @@ _EMPTY: Mapping[int, Any] = {}
 
 @dataclass(frozen=True)
 class Told:
-    """`shape` is what a success holds. `problems` come beside those that a route's row implies by itself.
+    """`shape` is what a success holds. `problems` come beside those that a route's row implies by itself, `never` says
+    which of these do not.
 
     `headers` by status (a name ending in `?` is not always there); `instead`: statuses whose body is another one.
     `security`: of an open route, where a key or token is one way in. `occasions`: the event whose object is an example
@@ -38,6 +39,7 @@ class Told:
 
     shape: Shape
     problems: tuple[int, ...] = ()
+    never: tuple[int, ...] = ()
     headers: Mapping[int, tuple[str, ...]] = field(default_factory=lambda: _EMPTY)
     instead: Mapping[int, Shape] = field(default_factory=lambda: _EMPTY)
     security: tuple[Mapping[str, list[str]], ...] | None = None
@@ -60,6 +62,8 @@ _CONTENT = Told(
     instead={304: None},
     security=({}, {"key": []}),
 )
+_STREAM = Media(("text/event-stream",))
+_LATER = {429: ("Retry-After",)}
 _MADE = {201: ("Location",)}
 _ANY_BODY = {"required": False, "content": {"*/*": {"schema": {}}}, "description": "Whatever the vendor says."}
 _CALLED = Told(None, problems=(404, 413, 429, 500, 503))
@@ -94,7 +98,8 @@ TOLD: Mapping[str, Told] = {
     "GET /v1/vendors/{vendor}/{feature}/style-groups": Told(ListOf(offers.StyleGroup), problems=(409,)),
     "GET /v1/vendors/{vendor}/{feature}/styles": Told(ListOf(offers.Style), problems=(409,)),
     "POST /v1/vendors/{vendor}/probe": Told(offers.Vendor, problems=(409,)),
-    "GET /v1/events": Told(ListOf(answers.Event), problems=(410, 429), headers={429: ("Retry-After",)}),
+    "GET /v1/events": Told(ListOf(answers.Event), problems=(410, 429), headers=_LATER),
+    "GET /v1/events/stream": Told(_STREAM, problems=(410, 429), headers=_LATER),
     "GET /v1/events/{id}": Told(answers.EventWithLedger),
     "GET /v1/event-types": Told(ListOf(answers.EventKind)),
     "POST /v1/endpoints": Told(answers.NewEndpoint, headers=_MADE),
@@ -103,6 +108,7 @@ TOLD: Mapping[str, Told] = {
     "PATCH /v1/endpoints/{id}": Told(answers.Endpoint),
     "DELETE /v1/endpoints/{id}": Told(None),
     "GET /v1/endpoints/{id}/secret": Told(answers.SigningSecret),
+    "POST /v1/endpoints/{id}/rotate-secret": Told(answers.RotatedSecret, body_required=False),
     "POST /v1/endpoints/{id}/enable": Told(answers.Endpoint),
     "POST /v1/endpoints/{id}/test": Told(answers.TestShot),
     "POST /v1/endpoints/{id}/replay": Told(
@@ -115,14 +121,26 @@ TOLD: Mapping[str, Told] = {
     "GET /v1/replays": Told(ListOf(replay.ReplayAnswer)),
     "GET /v1/replays/{id}": Told(replay.ReplayAnswer),
     "POST /v1/replays/{id}/cancel": Told(replay.ReplayAnswer, problems=(409,)),
+    "GET /v1/endpoints/{id}/stream": Told(_STREAM, problems=(409, 429), headers=_LATER),
+    "POST /v1/endpoints/{id}/answers": Told(answers.StreamAnswered, problems=(409,)),
+    "POST /v1/hooks": Told(answers.Hook, headers={200: ("Location",), 201: ("Location",)}),
+    "GET /v1/hooks": Told(ListOf(answers.Hook)),
+    "GET /v1/hooks/samples": Told(
+        Media(("application/json",), {"type": "array", "items": {"type": "object", "required": ["id", "type"]}})
+    ),
+    "GET /v1/hooks/{id}": Told(answers.Hook),
+    "DELETE /v1/hooks/{id}": Told(None, never=(404,)),
     "GET /v1/webhook-secret": Told(answers.SigningSecret),
+    "POST /v1/webhook-secret/rotate": Told(answers.SigningSecret),
+    "GET /v1/signing-key": Told(answers.SigningKey),
     "GET /v1/deliveries": Told(ListOf(answers.Delivery)),
     "GET /v1/deliveries/{id}": Told(answers.DeliveryWithAttempts),
     "POST /v1/deliveries/{id}/redeliver": Told(answers.Delivery, problems=(409,)),
-    "POST /v1/projects": Told(answers.NewProject),
-    "GET /v1/projects": Told(ListOf(answers.Project)),
-    "POST /v1/keys": Told(answers.NewKey, body_required=False),
-    "GET /v1/keys": Told(ListOf(answers.Key)),
+    "GET /v1/me": Told(tenants.Me),
+    "POST /v1/projects": Told(tenants.NewProject),
+    "GET /v1/projects": Told(ListOf(tenants.Project)),
+    "POST /v1/keys": Told(tenants.NewKey, body_required=False),
+    "GET /v1/keys": Told(ListOf(tenants.Key)),
     "DELETE /v1/keys/{id}": Told(None),
     "POST /callbacks/{vendor}/{token}": replace(_CALLED, body=_ANY_BODY),
     "GET /callbacks/{vendor}/{token}": _CALLED,
@@ -131,6 +149,7 @@ TOLD: Mapping[str, Told] = {
     "GET /metrics": Told(
         Media(("text/plain", "application/openmetrics-text")), problems=(401, 500), security=({}, {"metrics": []})
     ),
+    "GET /.well-known/jwks.json": Told(answers.JwkSet, problems=(500, 503), headers={200: ("Cache-Control",)}),
     "GET /openapi.json": Told(Media(("application/json",), {"type": "object"})),
     "GET /docs": Told(Media(("text/html",))),
 }

@@ -26,7 +26,9 @@ _HEADERS: tuple[Mapping[str, Any], ...] = (
         "name": "webhook-signature",
         "in": "header",
         "required": True,
-        "description": "A list with spaces; `v1,` and the base64 HMAC-SHA256 of `{id}.{timestamp}.{body}`.",
+        "description": "A list with spaces, of which one is enough: `v1,` and the base64 HMAC-SHA256 of"
+        " `{id}.{timestamp}.{body}`, two of them while a secret is rotated; `v1a,` and the base64 ed25519 signature of"
+        " the same, where the endpoint asks for it.",
         "schema": {"type": "string", "pattern": r"^v1a?,\S+( v1a?,\S+)*$"},
     },
 )
@@ -67,6 +69,7 @@ def _webhook(name: str, told: Told, example: Mapping[str, Any]) -> dict[str, Any
         "post": {
             "operationId": f"on_{name.replace('.', '_')}",
             "summary": told.description,
+            "description": "In the formats `flat` and `cloudevents` the body is what `GET /v1/event-types` shows.",
             "tags": ["webhooks"],
             "security": [],
             "parameters": [dict(header) for header in _HEADERS],

@@ -1,0 +1,60 @@
+"""An endpoint with its secrets open, as a destination needs it; and the project's key for who asks for `v1a`."""
+
+import json
+
+from handlers import standardwebhooks
+from schemas import formats, ids
+from schemas.endpoint import Endpoint, Format, Scheme, Target, Terms
+from service.pipeline.core import Core
+from service.store import projects, signing_keys
+from service.store.database import Reader, Tx
+from service.store.signing_keys import SigningKey
+
+
+async def target_of(core: Core, endpoint: Endpoint) -> Target:
+    """Raises WrongKey, StoreUnavailable."""
+    terms, vault = endpoint.terms, core.vault
+    sealed, source = None, ""
+    if Scheme.V1A in terms.signatures or terms.format is Format.CLOUDEVENTS:
+        sealed, source = await core.db.read(_of_project, core.installation, endpoint.project, terms)
+    old = endpoint.sealed_old_secret
+    return Target(
+        id=endpoint.id,
+        kind=endpoint.kind,
+        url=terms.url,
+        secret=vault.open(endpoint.id, endpoint.sealed_secret),
+        headers=json.loads(vault.open(endpoint.id, terms.sealed_headers)),
+        format=terms.format,
+        signatures=terms.signatures,
+        old_secret=None if old is None else vault.open(endpoint.id, old),
+        old_secret_until=endpoint.old_secret_until or 0,
+        private_key=None if sealed is None else vault.open(sealed.id, sealed.sealed_private_key),
+        source=source,
+    )
+
+
+async def _of_project(reader: Reader, installation: str, project: int, terms: Terms) -> tuple[SigningKey | None, str]:
+    source = formats.source(installation, (await projects.get(reader, project)).id)
+    if Scheme.V1A not in terms.signatures:
+        return None, source
+    key = await signing_keys.newest(reader, project)
+    assert key is not None, "made before its first endpoint"
+    return key, source
+
+
+async def signing_key(tx: Tx, core: Core, project: int) -> SigningKey:
+    """The project's key; made where there is none yet."""
+    found = await signing_keys.newest(tx, project)
+    if found is not None:
+        return found
+    # Whoever was first has it made: locked, and looked for again.
+    await projects.lock(tx, project)
+    found = await signing_keys.newest(tx, project)
+    if found is not None:
+        return found
+    now = core.clock.now()
+    private_key, public_id = standardwebhooks.new_private_key(), ids.new_id("sgn", now)
+    sealed = core.vault.seal(public_id, private_key)
+    made = SigningKey(public_id, standardwebhooks.public_key_of(private_key), sealed)
+    await signing_keys.add(tx, project, made, now)
+    return made

@@ -1,0 +1,82 @@
+"""What deliveries are signed with: secrets and their rotation, and the public keys of projects."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from handlers import standardwebhooks
+from schemas import answers
+from schemas.endpoint import Endpoint, Rotation
+from schemas.event import rfc3339
+from schemas.problem import not_found
+from service.pipeline.core import Core
+from service.pipeline.target import signing_key as key_of
+from service.store import endpoints, projects, signing_keys
+from service.store.database import Tx
+from service.store.keys import Principal
+from service.store.signing_keys import SigningKey
+from service.web.endpoints import find
+from service.web.site import Answer, read_model, site_of
+
+# A receiver looks again when it meets a key that it does not know.
+JWKS_SECONDS = 300
+
+
+async def secret(request: Request, who: Principal) -> Response:
+    endpoint = await find(request, who)
+    told: answers.SigningSecret = {"secret": site_of(request).core.vault.open(endpoint.id, endpoint.sealed_secret)}
+    return Answer(told)
+
+
+async def rotate_secret(request: Request, who: Principal) -> Response:
+    """A new secret at once; until the overlap ends, the one before signs too."""
+    site = site_of(request)
+    wanted = await read_model(request, Rotation, optional=True)
+    endpoint = await find(request, who)
+    made, now = standardwebhooks.new_secret(), site.clock.now()
+    until = now + wanted.overlap_seconds * 1000
+    await site.core.db.write(_rotate, endpoint, site.core.vault.seal(endpoint.id, made), until, now)
+    site.deliver.endpoint_changed(endpoint.row)
+    told: answers.RotatedSecret = {"secret": made, "old_secret_expires_at": rfc3339(until)}
+    return Answer(told)
+
+
+async def _rotate(tx: Tx, endpoint: Endpoint, sealed: str, until: int, now: int) -> None:
+    if not await endpoints.rotate(tx, endpoint.row, sealed, until, now):
+        raise not_found("endpoint")
+
+
+async def webhook_secret(request: Request, who: Principal) -> Response:
+    """What per-job webhooks of this project are signed with."""
+    core = site_of(request).core
+    owner, sealed = await core.db.read(projects.sealed_webhook_secret, who.project)
+    return Answer({"secret": core.vault.open(owner, sealed)})
+
+
+async def rotate_webhook_secret(request: Request, who: Principal) -> Response:
+    """For jobs from now on: each job's webhook keeps to the end the secret with which it was made."""
+    core = site_of(request).core
+    made = standardwebhooks.new_secret()
+    owner, _ = await core.db.read(projects.sealed_webhook_secret, who.project)
+    await core.db.write(projects.change_webhook_secret, who.project, core.vault.seal(owner, made))
+    return Answer({"secret": made})
+
+
+async def signing_key(request: Request, who: Principal) -> Response:
+    """The public half of what the project's `v1a` signatures are made with."""
+    core = site_of(request).core
+    key = await core.db.write(key_of, core, who.project)
+    told: answers.SigningKey = {"public_key": key.public_key, "kid": key.id}
+    return Answer(told)
+
+
+async def jwks(request: Request) -> Response:
+    """Every project's: whoever checks a signature need not be anybody's tenant."""
+    found = await _all_keys(site_of(request).core)
+    told = {"keys": [standardwebhooks.jwk(key.public_key, key.id) for key in found]}
+    return Answer(told, headers={"Cache-Control": f"public, max-age={JWKS_SECONDS}"})
+
+
+async def _all_keys(core: Core) -> list[SigningKey]:
+    for project in await core.db.read(signing_keys.projects_without):
+        await core.db.write(key_of, core, project)
+    return list(await core.db.read(signing_keys.all_of_them))

@@ -1,0 +1,122 @@
+"""Answers that do not end: the log as it is written, and an endpoint's deliveries for whoever comes for them."""
+
+from collections.abc import AsyncGenerator
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from schemas import answers
+from schemas.endpoint import STREAM, Endpoint, EndpointState
+from schemas.event import EventType, rfc3339
+from schemas.problem import FieldError, Problem, invalid
+from schemas.stream import StreamAnswer
+from service.clock import Clock
+from service.pipeline.streams import Outlet
+from service.store import projects
+from service.store.database import Reader, StoreUnavailable
+from service.store.keys import Principal
+from service.web import sse
+from service.web.cursor import refuse_gap
+from service.web.endpoints import find
+from service.web.lists import Begin
+from service.web.query import Query
+from service.web.site import Answer, Site, read_model, site_of
+from service.web.sse import EventStream, Line
+
+LAST_EVENT_ID = "Last-Event-ID"
+
+
+async def events(request: Request, who: Principal) -> Response:
+    """The log from a cursor on, and what is added to it: `Last-Event-ID`, else `after`, else from now on."""
+    site, query = site_of(request), Query(request)
+    chosen = query.choice("type", list(EventType))
+    after = query.number("after", 0, 0, Begin.NEWEST) if query.has("after") else None
+    query.check()
+    # A client that reconnects still asks for the address it began with: the header is the newer of the two.
+    begin = _last_event_id(request, after)
+    site.following.refuse_if_full(who.project)
+    cursor, last = await site.core.db.read(_begin, who.project, begin)
+    line = Line(request)
+    pieces = site.following.follow(line, who.project, cursor, last, chosen)
+    return EventStream(line, pieces, site.clock.now)
+
+
+def _last_event_id(request: Request, otherwise: int | None) -> int | None:
+    text = request.headers.get(LAST_EVENT_ID, "").strip()
+    if not text:
+        return otherwise
+    if not text.isascii() or not text.isdigit() or len(text) > 19 or int(text) > Begin.NEWEST:
+        raise invalid([FieldError(LAST_EVENT_ID, f"must be a whole number from 0 to {int(Begin.NEWEST)}")])
+    return int(text)
+
+
+async def _begin(reader: Reader, project: int, begin: int | None) -> tuple[int, int]:
+    """The cursor, and where the log ends now. Raises Problem 410 where a gap would be passed over."""
+    last = await projects.last_sequence(reader, project)
+    if begin is None:
+        return last, last
+    await refuse_gap(reader, project, begin)
+    return begin, last
+
+
+async def deliveries(request: Request, who: Principal) -> Response:
+    """Take an endpoint over: each attempt is a message, until this client goes or another comes."""
+    site, endpoint = site_of(request), await _stream_of(request, who)
+    if endpoint.state is EndpointState.DISABLED:
+        raise Problem(409, "endpoint_disabled", "This endpoint is disabled; enable it first.")
+    site.following.refuse_if_full(who.project)
+    line = Line(request)
+    return EventStream(line, _handed(site, endpoint, line), site.clock.now)
+
+
+async def _handed(site: Site, endpoint: Endpoint, line: Line) -> AsyncGenerator[bytes, None]:
+    if site.core.bells.closed:
+        yield sse.opening()
+        return
+    outlet = Outlet(line.wake, line.drop_if_stuck)
+    with site.following.place(endpoint.project):
+        try:
+            if not await site.streams.connect(endpoint, outlet):
+                outlet.close("deleted")
+            # Only now: who sees it open has taken the endpoint over.
+            yield sse.opening()
+            async for piece in _pieces(outlet, line, site.clock):
+                yield piece
+        except StoreUnavailable:
+            # It comes back, and by then perhaps the store has, too.
+            return
+        finally:
+            await site.streams.disconnect(endpoint, outlet)
+
+
+async def _pieces(outlet: Outlet, line: Line, clock: Clock) -> AsyncGenerator[bytes, None]:
+    while not line.gone:
+        line.wake.clear()
+        if outlet.waiting:
+            yield sse.message_of("delivery", outlet.waiting.popleft())
+        elif outlet.closed is not None:
+            # Why, so that two clients do not take the endpoint from each other for ever.
+            yield sse.message_of("closed", {"reason": outlet.closed})
+            return
+        elif not await clock.wait(line.wake, clock.now() + sse.HEARTBEAT_MS):
+            yield sse.heartbeat()
+
+
+async def answer(request: Request, who: Principal) -> Response:
+    """What the receiver behind a stream said to a delivery: this is the attempt."""
+    site = site_of(request)
+    said = await read_model(request, StreamAnswer)
+    came_to = await site.streams.answer(await _stream_of(request, who), said)
+    if came_to is None:
+        detail = "No answer to this delivery is waited for: it has been answered, or its time is up."
+        raise Problem(409, "not_waited_for", detail)
+    next_at = None if came_to.next_at is None else rfc3339(came_to.next_at)
+    told: answers.StreamAnswered = {"outcome": came_to.outcome, "next_attempt_at": next_at}
+    return Answer(told)
+
+
+async def _stream_of(request: Request, who: Principal) -> Endpoint:
+    endpoint = await find(request, who)
+    if endpoint.kind != STREAM:
+        raise Problem(409, "not_a_stream", f"This endpoint's kind is {endpoint.kind}: it is sent to its URL.")
+    return endpoint
