@@ -15,7 +15,7 @@ from pydantic import Field, JsonValue
 from typing_extensions import TypedDict
 
 from schemas.callback import Via
-from schemas.delivery import DeliveryState, Outcome
+from schemas.delivery import DeliveryState, Outcome, Undelivered
 from schemas.endpoint import EndpointState, Format, Scheme
 from schemas.event import EventType
 from schemas.forms import (
@@ -302,6 +302,13 @@ class Delivery(TypedDict):
     next_attempt_at: Time | None
     created_at: Time
     finished_at: Time | None
+    # Not in events that were written before anything could be sent once more.
+    delivered_at: NotRequired[
+        Annotated[Time | None, Field(description="When it was first delivered; it stays, if it is sent once more.")]
+    ]
+    undelivered: NotRequired[
+        Annotated[Undelivered | None, Field(description="Why it was not delivered, and no further attempt is planned.")]
+    ]
 
 
 class Attempt(TypedDict):
@@ -342,11 +349,20 @@ class Event(TypedDict):
     data: dict[str, Any]
 
 
+class LedgerEntry(Delivery):
+    """A delivery with what came of it last."""
+
+    last_attempt: Attempt | None
+
+
 class EventWithLedger(Event):
     """An event, and who has it and who has not."""
 
-    status: Literal["delivered", "pending", "undelivered"]
-    deliveries: list[Delivery]
+    status: Annotated[
+        Literal["delivered", "pending", "undelivered"],
+        Field(description="`delivered`: all have it. `pending`: it is being sent. `undelivered`: see to whom and why."),
+    ]
+    deliveries: list[LedgerEntry]
 
 
 class WrittenForm(TypedDict):

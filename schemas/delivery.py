@@ -14,6 +14,17 @@ class DeliveryState(StrEnum):
     EXPIRED = "expired"  # held for EVENT_RETENTION_DAYS, and nobody resumed or enabled its endpoint
 
 
+class Undelivered(StrEnum):
+    """Why a delivery was never taken, and no further attempt is planned."""
+
+    ENDPOINT_PAUSED = "endpoint_paused"
+    ENDPOINT_DISABLED = "endpoint_disabled"
+    ENDPOINT_DELETED = "endpoint_deleted"
+    EXHAUSTED = "exhausted"
+    ABORTED = "aborted"
+    EXPIRED = "expired"
+
+
 class Outcome(StrEnum):
     """What an attempt came to, by the table of outcomes."""
 
@@ -63,6 +74,10 @@ class Delivery:
     retry_at: int | None
     created_at: int
     finished_at: int | None
+    endpoint_row: int
+    # When it was first delivered: it stays so, whatever comes of sending it once more.
+    delivered_at: int | None = None
+    undelivered: Undelivered | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +93,7 @@ class PastAttempt:
 class Owed:
     """A pending delivery in this node's hands. Small: a hundred thousand of them fit in memory.
 
-    `round_from`: so many attempts were made before this round, whose schedule begins anew. `replay`: it is sent once
-    more, behind what is live.
+    `round_from`: the attempts before it was wanted once more. `replay`: a replay owes it, and it goes behind live ones.
     """
 
     delivery: int
@@ -88,3 +102,8 @@ class Owed:
     attempts: int
     round_from: int = 0
     replay: bool = False
+
+    @property
+    def tries(self) -> int:
+        """How often it was tried in this round: by these the schedule goes."""
+        return self.attempts - self.round_from

@@ -17,7 +17,7 @@ _chance: deque[bytes] = deque()
 # A forked process must not repeat its parent's ids.
 os.register_at_fork(after_in_child=_chance.clear)
 
-PREFIXES = frozenset({"job", "ast", "evt", "ep", "dlv", "att", "prj", "key", "nod", "sgn"})
+PREFIXES = frozenset({"job", "ast", "evt", "ep", "dlv", "att", "prj", "key", "nod", "rpl", "sgn"})
 
 
 def new_id(prefix: str, now: int) -> str:

@@ -29,6 +29,7 @@ from service.pipeline.crew import crew, delivery_scan
 from service.pipeline.deliver import Deliver
 from service.pipeline.poll import STEP as POLL
 from service.pipeline.presence import Presence
+from service.pipeline.replay import Replays
 from service.pipeline.stage import Sources
 from service.pipeline.streams import Streams
 from service.resealing import Resealing
@@ -148,6 +149,8 @@ async def running(
         scan = delivery_scan(core, deliver)
         deliver.wake_scan = core.wake_deliveries = scan.wake
         streams = Streams(core, schedule, lambda: rng.uniform(-1, 1), scan.wake)
+        replays = Replays(core, scan.wake)
+        deliver.replayed = streams.replayed = replays.wake
         destinations[streams.kind] = streams
         max_upload_bytes = round(settings.max_upload_mb * 1_000_000)
         sources = Sources(source_http, max_upload_bytes, settings.source_deadline_seconds)
@@ -179,6 +182,7 @@ async def running(
             core=core,
             accept=Accept(core, vendors),
             deliver=deliver,
+            replays=replays,
             destinations=destinations,
             vendors=vendors,
             guard=guard,
@@ -194,6 +198,7 @@ async def running(
                 "deliver": scan,
                 "heartbeat": heart,
                 "retention": retention,
+                "replays": replays,
                 "presence": presence,
                 "resealing": resealing,
                 **{f"{step} {vendor}": worker for (step, vendor), worker in workers.items()},
@@ -204,7 +209,7 @@ async def running(
             await trouble.take_up(core, contracted)
         # Before anything else the tasks that die unasked.
         urgent = [workers[POLL, contracted.name] for contracted in vendors if contracted.turns.keeps_alive]
-        chores = (scan, heart, retention, resealing, presence)
+        chores = (scan, heart, retention, replays, resealing, presence)
         everyone = [*urgent, *chores, *(one for one in workers.values() if one not in urgent)]
         for worker in everyone:
             worker.start()

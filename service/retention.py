@@ -8,8 +8,9 @@
 | an Idempotency-Key | after 24 hours |
 | an asset's row | an hour after its expiry, once no job that is kept names it |
 | bytes | in an hour or two, once no living asset, no job that has not ended and no fetch needs them |
-| a deleted endpoint | D after it was deleted, once no delivery names it |
 | a line without its head, by a fault of ours | at once: its first is due |
+| a replay | D after it has ended, once no delivery names it |
+| a deleted endpoint | D after it was deleted, once no delivery and no replay names it |
 | an endpoint's secret from before a rotation | at the end of their overlap |
 | a node that has ended | D after its end |
 | a counted request to a vendor | with a later one; where none comes, after a day and the longest window |
@@ -32,7 +33,7 @@ import structlog
 from service.pipeline.accept import IDEMPOTENCY_MS
 from service.pipeline.core import Core
 from service.pipeline.retry import HOUR
-from service.store import assets, deliveries, endpoints, events, jobs, lines, nodes, vendor_requests
+from service.store import assets, deliveries, endpoints, events, jobs, lines, nodes, replays, vendor_requests
 from service.store.database import StoreUnavailable, Tx
 
 log = structlog.get_logger()
@@ -103,6 +104,7 @@ class Retention:
             "events": self._trim_logs,
             "keys": self._forget_keys,
             "assets": self._forget_assets,
+            "replays": self._forget_replays,
             "endpoints": self._forget_endpoints,
             "old_secrets": self._drop_old_secrets,
             "nodes": self._forget_nodes,
@@ -176,6 +178,9 @@ class Retention:
             count += await self._step(_forget_assets, [row for _, row in page], before)
             self._assets_seen = page[-1]
         return count
+
+    async def _forget_replays(self, now: int) -> int:
+        return await self._while_full(PAGE, replays.forget, now - self._events_ms, PAGE)
 
     async def _forget_endpoints(self, now: int) -> int:
         return await self._while_full(PAGE, endpoints.forget, now - self._events_ms, PAGE)

@@ -8,6 +8,7 @@ import click
 from service.client import place
 from service.commands import completing
 from service.commands.codes import Code, example
+from service.commands.replaying import replay
 from service.commands.shared import Server, client_command, show_table
 
 
@@ -92,3 +93,6 @@ def test(server: Server, endpoint_id: str) -> None:
     server.show(said, for_people)
     if not said["delivered"]:
         sys.exit(Code.FAILED)
+
+
+endpoints.add_command(replay)

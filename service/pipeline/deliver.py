@@ -65,6 +65,7 @@ class Deliver:
         self._most_under_way = min(most_under_way, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 2 // 5)
         self._stopping = False
         self.wake_scan: Callable[[], None] = lambda: None
+        self.replayed: Callable[[], None] = lambda: None
 
     # --- what comes in -------------------------------------------------------------------------------------------
 
@@ -199,8 +200,10 @@ class Deliver:
                     if not await db.write(_put_away, lane.row, self._core.clock.now()):
                         continue
                 elif endpoint.kind == STREAM:
-                    for queue in (lane.waiting, lane.behind):
-                        await queued.put_back(self._core, lane.row, queue)
+                    # What comes in meanwhile too, on either side.
+                    while lane.has_more:
+                        for queue in (lane.waiting, lane.behind):
+                            await queued.put_back(self._core, lane.row, queue)
                     before = (0, 0)
                 else:
                     target = await target_of(self._core, endpoint)
@@ -289,7 +292,7 @@ class Deliver:
     async def _record(self, lane: Lane, owed: Owed, endpoint_id: str, message: Message, attempt: Attempt) -> None:
         now, jitter = self._core.clock.now(), self._jitter()
         schedule = self._schedule if lane.schedule is None else lane.schedule
-        verdict = retry.verdict(schedule, attempt, owed.attempts + 1 - owed.round_from, now, jitter)
+        verdict = retry.verdict(schedule, attempt, owed.tries + 1, now, jitter)
         broken, cautious = lane.breaker.broken_at is not None, lane.breaker.cautious
         mark = lane.breaker.judge(attempt, now, jitter)
         ordered = lane.endpoint is not None and lane.endpoint.terms.ordered
@@ -324,6 +327,8 @@ class Deliver:
         metrics.attempts.note(attempt.ms / 1000, attempt.outcome)
         if verdict.next_at is None:
             metrics.settled.bump(verdict.state)
+            if owed.replay:
+                self.replayed()
         if owed.attempts == 0 and not owed.replay:
             metrics.first_attempt.note(max(attempt.started_at - message.at, 0) / 1000)
 

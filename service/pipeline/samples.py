@@ -7,7 +7,7 @@ from typing import Any, cast
 from schemas import answers, formats
 from schemas.asset import Asset
 from schemas.callback import Via
-from schemas.delivery import Delivery, DeliveryState
+from schemas.delivery import Delivery, DeliveryState, Undelivered
 from schemas.endpoint import Endpoint, EndpointState, Format, Terms
 from schemas.event import EventType, envelope
 from schemas.event_types import TEST_TYPE
@@ -122,6 +122,8 @@ _DELIVERY = Delivery(
     retry_at=None,
     created_at=_AT - 4 * _DAY,
     finished_at=_AT,
+    endpoint_row=0,
+    undelivered=Undelivered.EXHAUSTED,
 )
 
 

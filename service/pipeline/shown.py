@@ -156,6 +156,8 @@ def delivery(owed: Delivery) -> answers.Delivery:
         "next_attempt_at": when(owed.retry_at),
         "created_at": rfc3339(owed.created_at),
         "finished_at": when(owed.finished_at),
+        "delivered_at": when(owed.delivered_at),
+        "undelivered": owed.undelivered,
     }
 
 

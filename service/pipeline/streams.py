@@ -111,6 +111,7 @@ class Streams(Destination):
         self._streams: dict[str, _Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self.replayed: Callable[[], None] = lambda: None
 
     # --- connections ---------------------------------------------------------------------------------------------
 
@@ -315,14 +316,16 @@ class Streams(Destination):
         self, stream: _Stream, schedule: tuple[int, ...], owed: Owed, message: Message, attempt: Attempt
     ) -> retry.Verdict:
         now, metrics = self._core.clock.now(), self._core.metrics
-        verdict = retry.verdict(schedule, attempt, owed.attempts + 1 - owed.round_from, now, self._jitter())
+        verdict = retry.verdict(schedule, attempt, owed.tries + 1, now, self._jitter())
         await self._recorder.record(Tried(owed, attempt, verdict, message.type))
         metrics.attempts.note(attempt.ms / 1000, attempt.outcome)
         if verdict.next_at is None:
             metrics.settled.bump(verdict.state)
+            if owed.replay:
+                self.replayed()
         else:
             self._wake_scan()
-        if owed.attempts == 0:
+        if owed.attempts == 0 and not owed.replay:
             metrics.first_attempt.note(max(attempt.started_at - message.at, 0) / 1000)
         if attempt.outcome is Outcome.SLOW_DOWN:
             wait = 1.0 if attempt.retry_after is None else attempt.retry_after

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from schemas import filters, ids
-from schemas.delivery import Attempt, Delivery, DeliveryState, Outcome, Owed, PastAttempt
+from schemas.delivery import Attempt, Delivery, DeliveryState, Outcome, Owed, PastAttempt, Undelivered
 from schemas.endpoint import STREAM, Endpoint, EndpointState, wants
 from schemas.event import Event
 from service.store import endpoints, lines, sql
@@ -57,7 +57,26 @@ def _settled(row: Row) -> Settled:
     return Settled(row["id"], row["endpoint_id"], row["head"] is not None)
 
 
+# Why nothing more is tried, by the delivery's state; of what is held, by its endpoint's.
+_UNDELIVERED = {
+    DeliveryState.EXHAUSTED: Undelivered.EXHAUSTED,
+    DeliveryState.ABORTED: Undelivered.ABORTED,
+    DeliveryState.EXPIRED: Undelivered.EXPIRED,
+    DeliveryState.DISCARDED: Undelivered.ENDPOINT_DELETED,
+}
+_HELD_FOR = {
+    EndpointState.PAUSED: Undelivered.ENDPOINT_PAUSED,
+    EndpointState.DISABLED: Undelivered.ENDPOINT_DISABLED,
+}
+
+
 def _delivery(row: Row) -> Delivery:
+    state = DeliveryState(row["state"])
+    delivered_at = row["delivered_at"]
+    if delivered_at is None and state is DeliveryState.DELIVERED:
+        delivered_at = row["finished_at"]
+    held = state is DeliveryState.HELD
+    why = _HELD_FOR.get(EndpointState(row["endpoint_state"])) if held else _UNDELIVERED.get(state)
     return Delivery(
         row=row["id"],
         id=row["public_id"],
@@ -65,11 +84,14 @@ def _delivery(row: Row) -> Delivery:
         event=row["event_public_id"],
         event_type=row["event_type"],
         endpoint=row["endpoint_public_id"],
-        state=DeliveryState(row["state"]),
+        state=state,
         attempts=row["attempts"],
         retry_at=row["retry_at"],
         created_at=row["created_at"],
         finished_at=row["finished_at"],
+        endpoint_row=row["endpoint_id"],
+        delivered_at=delivered_at,
+        undelivered=why if delivered_at is None else None,
     )
 
 
@@ -201,6 +223,46 @@ async def discard(tx: Tx, endpoint: int, now: int) -> int:
     return await tx.run(_SQL["discard"], {"endpoint": endpoint, "now": now})
 
 
+@dataclass(frozen=True, slots=True)
+class Again:
+    """How something is owed once more: at once, held for an endpoint that takes nothing now, or after what waits in a
+    queue already (`due_at` None). `replay`: the row of the replay that wants it.
+    """
+
+    state: DeliveryState
+    now: int
+    due_at: int | None
+    replay: int | None = None
+
+    @property
+    def values(self) -> Values:
+        held_at = self.now if self.state is DeliveryState.HELD else None
+        return {"state": self.state, "now": self.now, "due_at": self.due_at, "held_at": held_at, "replay": self.replay}
+
+
+def again(endpoint: Endpoint, now: int, replay: int | None = None) -> Again:
+    """As the endpoint, which is locked, is now. For one that is sent one at a time it joins the line: see `lead`."""
+    if endpoint.state is not EndpointState.ENABLED:
+        return Again(DeliveryState.HELD, now, None, replay)
+    return Again(DeliveryState.PENDING, now, None if endpoint.in_line else now, replay)
+
+
+async def reopen(tx: Tx, delivery: int, how: Again) -> bool:
+    """Owe it once more, under the same webhook-id. False where it is on its way, or still held."""
+    return await tx.run(_SQL["reopen"], {"delivery": delivery, **how.values}) == 1
+
+
+async def hurry(tx: Tx, delivery: int, now: int) -> bool:
+    """What waits for its next attempt is due now."""
+    return await tx.run(_SQL["hurry"], {"delivery": delivery, "now": now}) == 1
+
+
+async def owe(tx: Tx, event: int, endpoint: int, how: Again) -> bool:
+    """Owe an event that is no news. False where the event is gone, or owed already."""
+    values = {"public_id": ids.new_id("dlv", how.now), "event": event, "endpoint": endpoint, **how.values}
+    return await tx.run(_SQL["owe"], values) == 1
+
+
 async def expire(tx: Tx, before: int, now: int, limit: int) -> int:
     """End what has been held since `before` or earlier, the oldest first; how many there were."""
     return await tx.run(_SQL["expire"], {"before": before, "now": now, "limit": limit})
@@ -244,21 +306,19 @@ async def begun_since(reader: Reader, endpoint: int, since: int) -> Sequence[int
 
 
 async def attempts(reader: Reader, delivery: int) -> Sequence[PastAttempt]:
-    return [
-        PastAttempt(
-            row["public_id"],
-            row["number"],
-            Attempt(
-                outcome=Outcome(row["outcome"]),
-                started_at=row["started_at"],
-                ms=row["ms"],
-                status=row["status"],
-                error=row["error"],
-                response_head=row["response_head"],
-            ),
-        )
-        for row in await reader.all(_SQL["attempts"], {"delivery": delivery})
-    ]
+    rows = await reader.all(_SQL["attempts"], {"delivery": delivery})
+    return [PastAttempt(row["public_id"], row["number"], _attempt(row)) for row in rows]
+
+
+def _attempt(row: Row) -> Attempt:
+    return Attempt(
+        outcome=Outcome(row["outcome"]),
+        started_at=row["started_at"],
+        ms=row["ms"],
+        status=row["status"],
+        error=row["error"],
+        response_head=row["response_head"],
+    )
 
 
 async def get(reader: Reader, project: int, public_id: str) -> Delivery | None:
@@ -282,11 +342,24 @@ async def listed(reader: Reader, project: int, chosen: Filter, before: int, limi
         "before": before,
         "limit": limit,
     }
-    return [_delivery(row) for row in await reader.all(_SQL["list"], values)]
+    if chosen.event is not None:
+        statement = _SQL["list_of_event"]
+    else:
+        statement = _SQL["list"] if chosen.endpoint is None else _SQL["list_of_endpoint"]
+    return [_delivery(row) for row in await reader.all(statement, values)]
 
 
 async def of_event(reader: Reader, event: int) -> Sequence[Delivery]:
     return [_delivery(row) for row in await reader.all(_SQL["of_event"], {"event": event})]
+
+
+async def ledger(reader: Reader, event: int) -> Sequence[tuple[Delivery, PastAttempt | None]]:
+    """All that are owed an event, each with its last attempt."""
+    found = []
+    for row in await reader.all(_SQL["ledger"], {"event": event}):
+        made = row["attempt_public_id"]
+        found.append((_delivery(row), None if made is None else PastAttempt(made, row["number"], _attempt(row))))
+    return found
 
 
 async def backlog(reader: Reader) -> Backlog:

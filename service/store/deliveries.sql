@@ -78,17 +78,42 @@ WHERE id = :delivery AND node = :node AND state IN ('pending', 'held');
 
 -- name: hold
 UPDATE deliveries SET state = 'held', held_at = :now, due_at = NULL, retry_at = NULL
-WHERE endpoint_id = :endpoint AND state = 'pending';
+WHERE endpoint_id = :endpoint AND state = 'pending' AND finished_at IS NULL;
 
 -- What was held flows again, or is put in line. An attempt that is just under way may be made twice, under the same
 -- webhook-id.
 -- name: unhold
 UPDATE deliveries SET state = 'pending', held_at = NULL, node = NULL, head = NULL, due_at = CAST(:due_at AS BIGINT)
-WHERE endpoint_id = :endpoint AND state = 'held';
+WHERE endpoint_id = :endpoint AND state = 'held' AND finished_at IS NULL;
 
 -- name: discard
 UPDATE deliveries SET state = 'discarded', due_at = NULL, retry_at = NULL, node = NULL, finished_at = :now
-WHERE endpoint_id = :endpoint AND state IN ('pending', 'held');
+WHERE endpoint_id = :endpoint AND state IN ('pending', 'held') AND finished_at IS NULL;
+
+-- Whatever has come of it, once more: its schedule begins anew, the numbers of its attempts go on. What is on its way
+-- stays as it is, and so does what is held for an endpoint that still takes nothing.
+-- name: reopen
+UPDATE deliveries SET state = :state, round_from = attempts, reopened_at = :now, replay = CAST(:replay AS BIGINT),
+    delivered_at = COALESCE(delivered_at, CASE WHEN state = 'delivered' THEN finished_at END),
+    finished_at = NULL, held_at = CAST(:held_at AS BIGINT), node = NULL, head = NULL,
+    due_at = CAST(:due_at AS BIGINT), retry_at = CAST(:due_at AS BIGINT)
+WHERE id = :delivery AND state NOT IN ('pending', 'discarded') AND (state <> 'held' OR CAST(:state AS TEXT) <> 'held');
+
+-- What waits for its next attempt, now. What is in somebody's hands, or waits in a queue, has its turn anyway.
+-- name: hurry
+UPDATE deliveries SET due_at = :now, retry_at = :now
+WHERE id = :delivery AND state = 'pending' AND due_at IS NOT NULL AND due_at > :now;
+
+-- An event that was never owed to this endpoint, unless it is gone by now: on PostgreSQL its lock is waited for.
+-- name: owe
+INSERT INTO deliveries (
+    public_id, project_id, event_id, endpoint_id, state, created_at, held_at, due_at, retry_at, replay
+)
+SELECT CAST(:public_id AS TEXT), project_id, id, CAST(:endpoint AS BIGINT), CAST(:state AS TEXT),
+    CAST(:now AS BIGINT), CAST(:held_at AS BIGINT), CAST(:due_at AS BIGINT), CAST(:due_at AS BIGINT),
+    CAST(:replay AS BIGINT)
+FROM events WHERE id = :event /*postgres FOR KEY SHARE */
+ON CONFLICT (event_id, endpoint_id) DO NOTHING;
 
 -- name: let_go
 UPDATE deliveries SET node = NULL, due_at = CASE WHEN state = 'pending' THEN CAST(:now AS BIGINT) END
@@ -110,7 +135,7 @@ FROM attempts WHERE delivery_id = :delivery ORDER BY number;
 
 -- name: get
 SELECT deliveries.*, events.public_id AS event_public_id, events.type AS event_type,
-    endpoints.public_id AS endpoint_public_id
+    endpoints.public_id AS endpoint_public_id, endpoints.state AS endpoint_state
 FROM deliveries
 JOIN events ON events.id = deliveries.event_id
 JOIN endpoints ON endpoints.id = deliveries.endpoint_id
@@ -118,7 +143,7 @@ WHERE deliveries.public_id = :public_id AND deliveries.project_id = :project;
 
 -- name: by_row
 SELECT deliveries.*, events.public_id AS event_public_id, events.type AS event_type,
-    endpoints.public_id AS endpoint_public_id
+    endpoints.public_id AS endpoint_public_id, endpoints.state AS endpoint_state
 FROM deliveries
 JOIN events ON events.id = deliveries.event_id
 JOIN endpoints ON endpoints.id = deliveries.endpoint_id
@@ -126,22 +151,58 @@ WHERE deliveries.id = :delivery;
 
 -- name: list
 SELECT deliveries.*, events.public_id AS event_public_id, events.type AS event_type,
-    endpoints.public_id AS endpoint_public_id
+    endpoints.public_id AS endpoint_public_id, endpoints.state AS endpoint_state
 FROM deliveries
 JOIN events ON events.id = deliveries.event_id
 JOIN endpoints ON endpoints.id = deliveries.endpoint_id
 WHERE deliveries.project_id = :project AND deliveries.id < :before
+  AND (CAST(:state AS TEXT) IS NULL OR deliveries.state = :state)
+ORDER BY deliveries.id DESC LIMIT :limit;
+
+-- A deleted endpoint's too.
+-- name: list_of_endpoint
+SELECT deliveries.*, events.public_id AS event_public_id, events.type AS event_type,
+    endpoints.public_id AS endpoint_public_id, endpoints.state AS endpoint_state
+FROM deliveries
+JOIN events ON events.id = deliveries.event_id
+JOIN endpoints ON endpoints.id = deliveries.endpoint_id
+WHERE deliveries.endpoint_id = (
+    SELECT id FROM endpoints WHERE public_id = :endpoint AND project_id = :project
+) AND deliveries.id < :before
+  AND (CAST(:state AS TEXT) IS NULL OR deliveries.state = :state)
+ORDER BY deliveries.id DESC LIMIT :limit;
+
+-- name: list_of_event
+SELECT deliveries.*, events.public_id AS event_public_id, events.type AS event_type,
+    endpoints.public_id AS endpoint_public_id, endpoints.state AS endpoint_state
+FROM deliveries
+JOIN events ON events.id = deliveries.event_id
+JOIN endpoints ON endpoints.id = deliveries.endpoint_id
+WHERE deliveries.event_id = (
+    SELECT id FROM events WHERE public_id = :event AND project_id = :project
+) AND deliveries.id < :before
   AND (CAST(:endpoint AS TEXT) IS NULL OR endpoints.public_id = :endpoint)
-  AND (CAST(:event AS TEXT) IS NULL OR events.public_id = :event)
   AND (CAST(:state AS TEXT) IS NULL OR deliveries.state = :state)
 ORDER BY deliveries.id DESC LIMIT :limit;
 
 -- name: of_event
 SELECT deliveries.*, events.public_id AS event_public_id, events.type AS event_type,
-    endpoints.public_id AS endpoint_public_id
+    endpoints.public_id AS endpoint_public_id, endpoints.state AS endpoint_state
 FROM deliveries
 JOIN events ON events.id = deliveries.event_id
 JOIN endpoints ON endpoints.id = deliveries.endpoint_id
+WHERE deliveries.event_id = :event ORDER BY deliveries.id;
+
+-- With the last attempt of each.
+-- name: ledger
+SELECT deliveries.*, events.public_id AS event_public_id, events.type AS event_type,
+    endpoints.public_id AS endpoint_public_id, endpoints.state AS endpoint_state,
+    attempts.public_id AS attempt_public_id, attempts.number, attempts.started_at, attempts.ms, attempts.outcome,
+    attempts.status, attempts.error, attempts.response_head
+FROM deliveries
+JOIN events ON events.id = deliveries.event_id
+JOIN endpoints ON endpoints.id = deliveries.endpoint_id
+LEFT JOIN attempts ON attempts.delivery_id = deliveries.id AND attempts.number = deliveries.attempts
 WHERE deliveries.event_id = :event ORDER BY deliveries.id;
 
 -- Whoever has it in hand: an attempt takes seconds, and what is expired here was held for the whole time of retention.

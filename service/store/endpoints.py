@@ -246,5 +246,5 @@ async def delete_unseen(tx: Tx, endpoint: int, before: int, now: int) -> bool:
 
 
 async def forget(tx: Tx, before: int, limit: int) -> int:
-    """Delete the rows of endpoints that were deleted at `before` or earlier and that no delivery names; how many."""
+    """Delete the rows of endpoints that were deleted at `before` or earlier and that nothing names; how many."""
     return await tx.run(_SQL["forget"], {"before": before, "limit": limit})

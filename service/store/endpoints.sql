@@ -118,5 +118,6 @@ WHERE id IN (
     SELECT id FROM endpoints
     WHERE deleted_at IS NOT NULL AND deleted_at <= :before
       AND NOT EXISTS (SELECT 1 FROM deliveries WHERE endpoint_id = endpoints.id)
+      AND NOT EXISTS (SELECT 1 FROM replays WHERE endpoint_id = endpoints.id)
     ORDER BY deleted_at LIMIT :limit
 );

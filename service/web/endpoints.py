@@ -185,6 +185,7 @@ async def delete(request: Request, who: Principal) -> Response:
     endpoint = await find(request, who)
     await site.core.db.write(remove, endpoint, site.clock.now())
     site.deliver.endpoint_changed(endpoint.row)
+    site.replays.wake()
     return Response(status_code=204)
 
 

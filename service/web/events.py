@@ -65,20 +65,23 @@ async def _with_ledger(reader: Reader, project: int, public_id: str) -> dict[str
     event = await events.get(reader, project, public_id)
     if event is None:
         return None
-    owed = await deliveries.of_event(reader, event.row)
+    ledger = await deliveries.ledger(reader, event.row)
     return {
         **shown.event(event),
-        "status": _status(owed),
-        "deliveries": [shown.delivery(entry) for entry in owed],
+        "status": _status([delivery for delivery, _ in ledger]),
+        "deliveries": [
+            {**shown.delivery(delivery), "last_attempt": None if last is None else shown.attempt(last)}
+            for delivery, last in ledger
+        ],
     }
 
 
 def _status(owed: Sequence[Delivery]) -> str:
     """`delivered` to all, `pending`, or `undelivered`: the deliveries say to whom and why."""
-    states = {entry.state for entry in owed}
-    if DeliveryState.PENDING in states:
+    if any(entry.state is DeliveryState.PENDING for entry in owed):
         return "pending"
-    return "delivered" if states <= {DeliveryState.DELIVERED} else "undelivered"
+    # Whoever has it has it, though sending it once more may have failed.
+    return "delivered" if all(entry.delivered_at is not None for entry in owed) else "undelivered"
 
 
 async def deliveries_index(request: Request, who: Principal) -> Response:

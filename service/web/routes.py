@@ -14,6 +14,7 @@ from schemas.endpoint import EndpointPatch, EndpointRequest, Rotation
 from schemas.hook import HookRequest
 from schemas.job import JobRequest
 from schemas.problem import Problem
+from schemas.replay import ReplayRequest
 from schemas.stream import StreamAnswer
 from service.security.keys import Role
 from service.store.database import StoreUnavailable
@@ -32,7 +33,9 @@ from service.web import (
     metrics,
     operations,
     projects,
+    replays,
     signing,
+    stats,
     streams,
     styles,
     vendors,
@@ -55,6 +58,7 @@ _FORM = ("application/json", "multipart/form-data")
 _FILE = ("multipart/form-data", "image/*")
 _JOBS = ("state", "operation", "vendor", METADATA_KEY, *_LIST)
 _LEDGER = ("endpoint", "event", "state", *_LIST)
+_REPLAYS = ("endpoint", *_LIST)
 _LOG = ("after", "type", "wait", "limit")
 _SSE = ("after", "type")
 _RESUMED = (streams.LAST_EVENT_ID,)
@@ -100,6 +104,12 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(POST, "/v1/endpoints/{id}/resume", endpoints.resume, Role.WRITE, "Serve a paused endpoint again"),
     Route(POST, "/v1/endpoints/{id}/enable", endpoints.enable, Role.WRITE, "Serve a disabled endpoint again"),
     Route(POST, "/v1/endpoints/{id}/test", endpoints.test, Role.WRITE, "Send a signed test message now"),
+    Route(POST, "/v1/endpoints/{id}/replay", replays.create, Role.WRITE, "Send a range of the log once more",
+          ReplayRequest, 202, also=(200,)),
+    Route(GET, "/v1/endpoints/{id}/stats", stats.show, Role.READ, "How an endpoint is doing", query=("hours",)),
+    Route(GET, "/v1/replays", replays.index, Role.READ, "List replays, newest first", query=_REPLAYS),
+    Route(GET, "/v1/replays/{id}", replays.show, Role.READ, "Look at a replay"),
+    Route(POST, "/v1/replays/{id}/cancel", replays.cancel, Role.WRITE, "End a replay early"),
     Route(GET, "/v1/endpoints/{id}/stream", streams.deliveries, Role.WRITE,
           "Come for the deliveries of an endpoint of kind stream, as Server-Sent Events"),
     Route(POST, "/v1/endpoints/{id}/answers", streams.answer, Role.WRITE,
@@ -116,6 +126,8 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(GET, "/v1/signing-key", signing.signing_key, Role.READ, "The public key of v1a signatures"),
     Route(GET, "/v1/deliveries", events.deliveries_index, Role.READ, "List deliveries, newest first", query=_LEDGER),
     Route(GET, "/v1/deliveries/{id}", events.delivery_show, Role.READ, "Look at a delivery, with its attempts"),
+    Route(POST, "/v1/deliveries/{id}/redeliver", replays.redeliver, Role.WRITE, "Send a delivery once more, now",
+          status=202),
     Route(GET, "/v1/me", me.show, Role.READ, "Whose key this is"),
     Route(POST, "/v1/projects", projects.create, Role.ADMIN, "Make a project", ProjectRequest, 201),
     Route(GET, "/v1/projects", projects.index, Role.ADMIN, "List projects, oldest first", query=_LIST),

@@ -19,6 +19,7 @@ from service.lookups import Lookups
 from service.pipeline.accept import Accept
 from service.pipeline.core import Core
 from service.pipeline.deliver import Deliver
+from service.pipeline.replay import Replays
 from service.pipeline.streams import Streams
 from service.security import keys as security_keys
 from service.security.cursors import Cursors
@@ -45,6 +46,7 @@ class Site:
     core: Core
     accept: Accept
     deliver: Deliver
+    replays: Replays
     destinations: Destinations
     vendors: Vendors
     guard: Guard

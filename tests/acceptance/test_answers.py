@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,9 @@ async def test_each_answer_that_is_told_of_is_given_and_no_other(tmp_path: Path,
         await _vendors(it, client)
         await client.call("GET", f"/v1/operations/{ENLARGE}")
         await _refusals(client)
-        await _troubles(client, store)
+        # To write down a fault takes long: a kept connection would be closed by the server just when it is used again.
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as fresh:
+            await _troubles(replace(client, http=fresh), store)
         assert client.described.told - client.described.seen == ELSEWHERE
 
 
@@ -178,7 +181,32 @@ async def _endpoints(it: Stand, client: Client) -> None:
                 pass
         refused = [(await client.call("POST", f"{path}/{verb}"))[0] for verb in ("pause", "resume")]
         assert refused == [409, 409]
+        await client.call("POST", f"{path}/enable")
+        await _once_more(it, client, made, page["data"][0]["id"])
         assert (await client.call("DELETE", path))[0] == 204
+        lost = f"/v1/deliveries/{page['data'][0]['id']}/redeliver"
+        assert (await client.call("POST", lost))[0] == 409, "nobody is there to send it to"
+
+
+async def _once_more(it: Stand, client: Client, endpoint: dict[str, Any], delivery: str) -> None:
+    assert (await client.call("POST", f"/v1/deliveries/{delivery}/redeliver"))[0] == 202
+    await client.call("GET", f"/v1/endpoints/{endpoint['id']}/stats?hours=168")
+    replay, asked = f"/v1/endpoints/{endpoint['id']}/replay", {"since": "2020-01-01T00:00:00Z", "only": "all"}
+    assert (await client.call("POST", replay, json={**asked, "dry_run": True}))[0] == 200
+    await it.wirephoto.site.replays.stop(0)
+    answers = [await client.call("POST", replay, json=asked) for _ in range(2)]
+    assert [status for status, _ in answers] == [202, 409]
+    it.wirephoto.site.replays.start()
+    made = f"/v1/replays/{answers[0][1]['id']}"
+    async with asyncio.timeout(PATIENCE):
+        while (await client.call("GET", made))[1]["state"] == "running":
+            pass
+    assert (await client.call("POST", f"{made}/cancel"))[0] == 409
+    await it.wirephoto.site.replays.stop(0)
+    _, other = await client.call("POST", replay, json=asked)
+    assert (await client.call("POST", f"/v1/replays/{other['id']}/cancel"))[0] == 200
+    it.wirephoto.site.replays.start()
+    await client.call("GET", f"/v1/replays?endpoint={endpoint['id']}")
 
 
 async def _hooks(client: Client) -> None:

@@ -11,7 +11,7 @@ from tests.harness import Stand, receiver, stand
 
 pytestmark = pytest.mark.anyio
 
-NEWEST_FIRST = ("/v1/jobs", "/v1/deliveries")
+NEWEST_FIRST = ("/v1/jobs", "/v1/deliveries", "/v1/replays")
 OLDEST_FIRST = ("/v1/events", "/v1/endpoints", "/v1/keys", "/v1/projects")
 SEALED = (*NEWEST_FIRST, "/v1/endpoints", "/v1/keys", "/v1/projects")
 IN_ONE_PAGE = ("/v1/operations", "/v1/vendors")
@@ -37,11 +37,18 @@ async def walk(it: Stand, path: str, limit: int, **query: Any) -> list[str]:
         found = await page(it, path, limit=limit, after=found["next"], **query)
 
 
+async def replay(it: Stand, endpoint: dict[str, Any]) -> None:
+    asked = {"since": "2020-01-01T00:00:00Z"}
+    status, made = await it.client.call("POST", f"/v1/endpoints/{endpoint['id']}/replay", json=asked)
+    assert status == 202, made
+
+
 async def full_lists(it: Stand, hook: str, photo: Path) -> None:
     """At least three entries in every list of the first project."""
-    await it.client.subscribe(hook, events=["job.*"])
+    await replay(it, await it.client.subscribe(hook, events=["job.*"]))
     for n in range(2):
-        await it.client.subscribe(f"http://127.0.0.1:1/{n}", events=["endpoint.disabled"])
+        other = await it.client.subscribe(f"http://127.0.0.1:1/{n}", events=["endpoint.disabled"])
+        await replay(it, other)
         await it.client.call("POST", "/v1/keys", json={"name": f"key {n}"})
         await it.client.call("POST", "/v1/projects", json={"name": f"project {n}"})
         await queue(it)

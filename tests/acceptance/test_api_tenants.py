@@ -37,6 +37,8 @@ async def full_house(it: Stand, hook: str, photos: Path) -> dict[str, str]:
     events = await it.client.events(job["id"])
     _, page = await it.client.call("GET", "/v1/deliveries")
     _, keys = await it.client.call("GET", "/v1/keys")
+    asked = {"since": "2020-01-01T00:00:00Z"}
+    _, replay = await it.client.call("POST", f"/v1/endpoints/{endpoint['id']}/replay", json=asked)
     return {
         "job": job["id"],
         "asset": job["outputs"][0]["asset"],
@@ -44,6 +46,7 @@ async def full_house(it: Stand, hook: str, photos: Path) -> dict[str, str]:
         "hook": subscribed["id"],
         "event": events[-1]["id"],
         "delivery": page["data"][0]["id"],
+        "replay": replay["id"],
         "key": keys["data"][0]["id"],
     }
 
@@ -75,12 +78,19 @@ async def test_another_projects_ids_do_not_exist(tmp_path: Path, photos: Path) -
             ("DELETE", f"/v1/endpoints/{own['endpoint']}", "endpoint"),
             ("GET", f"/v1/hooks/{own['hook']}", "hook"),
             ("GET", f"/v1/events/{own['event']}", "event"),
+            ("GET", f"/v1/endpoints/{own['endpoint']}/stats", "endpoint"),
+            ("POST", f"/v1/endpoints/{own['endpoint']}/replay", "endpoint"),
+            ("GET", f"/v1/replays/{own['replay']}", "replay"),
+            ("POST", f"/v1/replays/{own['replay']}/cancel", "replay"),
             ("GET", f"/v1/deliveries/{own['delivery']}", "delivery"),
+            ("POST", f"/v1/deliveries/{own['delivery']}/redeliver", "delivery"),
             ("DELETE", f"/v1/keys/{own['key']}", "key"),
         )
         got = len(shop.got)
         for method, path, noun in doors:
             body: dict[str, Any] = {"json": {"description": "mine now"}} if method == "PATCH" else {}
+            if path.endswith("/replay"):
+                body = {"json": {"since": "2020-01-01T00:00:00Z", "only": "all"}}
             if path.endswith("/answers"):
                 body = {"json": {"delivery": own["delivery"], "status": 200}}
             refused = await stranger.client.call(method, path, **body)
@@ -116,13 +126,15 @@ async def test_another_projects_ids_are_no_cursor_and_no_filter(tmp_path: Path, 
             ("/v1/endpoints", "endpoint"),
             ("/v1/hooks", "hook"),
             ("/v1/deliveries", "delivery"),
+            ("/v1/replays", "replay"),
             ("/v1/keys", "key"),
         ):
             status, problem = await stranger.client.call("GET", f"{path}?after={own[noun]}")
             assert (status, fields(problem)) == (422, {"after"}), path
+        assert (await stranger.client.call("GET", f"/v1/replays?endpoint={own['endpoint']}"))[1]["data"] == []
         for query in (f"endpoint={own['endpoint']}", f"event={own['event']}"):
             assert (await stranger.client.call("GET", f"/v1/deliveries?{query}"))[1]["data"] == []
-        for path in ("/v1/jobs", "/v1/endpoints", "/v1/hooks", "/v1/deliveries", "/v1/events"):
+        for path in ("/v1/jobs", "/v1/endpoints", "/v1/hooks", "/v1/deliveries", "/v1/replays", "/v1/events"):
             assert await stranger.client.call("GET", path) == (200, {"data": [], "next": None})
         _, keys = await stranger.client.call("GET", "/v1/keys")
         assert len(keys["data"]) == 1

@@ -136,6 +136,26 @@ def test_a_missing_file_is_told_before_anything_is_sent() -> None:
     assert "no-such.jpg" in ran.stderr
 
 
+def test_a_replay_is_counted_and_then_followed_to_its_end(service: Service, receiver: str) -> None:
+    # The endpoint is new: nothing of what the others' tests made was ever owed to it.
+    assert service("submit", "http://127.0.0.1:1/none.jpg", *ENLARGE).returncode == 0
+    made = json.loads(service("endpoints", "add", receiver, "--events", "job.queued", "--json").stdout)
+    again = ("endpoints", "replay", made["id"], "--since", "1h")
+    assert service(*again, "--dry-run").stdout == "0 to be sent\n"
+    count = json.loads(service(*again, "--all", "--dry-run", "--json").stdout)["count"]
+    assert count >= 1
+    ran = service(*again, "--all")
+    assert ran.returncode == 0, ran.stderr
+    assert re.fullmatch(rf"rpl_\w+ finished: {count} of {count} once more, {count} of them settled\n", ran.stdout)
+    told = json.loads(service(*again, "--all", "--until", "30m", "--no-wait", "--json").stdout)
+    assert (told["object"], told["total"], told["only"]) == ("replay", 0, "all")
+    for wrong in ("soon", "2 hours", "99999999w"):
+        assert service.within("endpoints", "replay", made["id"], "--since", wrong).exit_code == Code.USAGE
+    refused = service("endpoints", "replay", made["id"], "--since", "1h", "--until", "2h")
+    assert refused.returncode == Code.REFUSED
+    assert "since:" in refused.stderr
+
+
 # --- who is asked, and by whom ---------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from schemas.event import EventType
 from schemas.event_types import Schemas
 from schemas.hook import HookRequest
 from schemas.job import JobRequest
+from schemas.replay import ReplayRequest
 from schemas.stream import StreamAnswer
 from service.web.projects import KeyRequest, ProjectRequest
 from service.web.route import Route
@@ -22,7 +23,17 @@ from tests.harness import receiver, stand
 
 pytestmark = pytest.mark.anyio
 
-MODELS = (JobRequest, EndpointRequest, EndpointPatch, Rotation, HookRequest, StreamAnswer, ProjectRequest, KeyRequest)
+MODELS = (
+    JobRequest,
+    EndpointRequest,
+    EndpointPatch,
+    Rotation,
+    HookRequest,
+    StreamAnswer,
+    ReplayRequest,
+    ProjectRequest,
+    KeyRequest,
+)
 PROBLEM = "application/problem+json"
 
 

@@ -75,6 +75,8 @@ async def _real_ids(it: Stand, url: str) -> Mapping[str, str]:
     asset = await upload(it, picture())
     _, events = await it.client.call("GET", "/v1/events")
     _, deliveries = await it.client.call("GET", "/v1/deliveries")
+    everything = {"since": "2020-01-01T00:00:00Z", "only": "all"}
+    _, replay = await it.client.call("POST", f"/v1/endpoints/{endpoint['id']}/replay", json=everything)
     return {
         "jobs": job["id"],
         "endpoints": endpoint["id"],
@@ -83,6 +85,7 @@ async def _real_ids(it: Stand, url: str) -> Mapping[str, str]:
         "assets": asset["id"],
         "events": events["data"][0]["id"],
         "deliveries": deliveries["data"][0]["id"],
+        "replays": replay["id"],
     }
 
 

@@ -34,9 +34,11 @@ ALTER TABLE jobs ADD COLUMN progress_told BIGINT;
 ALTER TABLE jobs ADD COLUMN progress_told_at BIGINT;
 
 -- round_from: how many attempts were made before this round, whose schedule begins anew. delivered_at: it was delivered
--- before it was sent once more. replay: the replay that owes it, NULL where it is live.
+-- before it was sent once more. reopened_at: when somebody last wanted it once more. replay: the replay that owes it,
+-- NULL where it is live.
 ALTER TABLE deliveries ADD COLUMN round_from BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE deliveries ADD COLUMN delivered_at BIGINT;
+ALTER TABLE deliveries ADD COLUMN reopened_at BIGINT;
 ALTER TABLE deliveries ADD COLUMN replay BIGINT;
 
 -- An endpoint that is sent one at a time has a line. Its head, if pending, is in a node's hands or due, and there is
@@ -47,7 +49,17 @@ CREATE UNIQUE INDEX deliveries_head ON deliveries (endpoint_id) WHERE head IS NO
 CREATE INDEX deliveries_queued ON deliveries (endpoint_id, (replay IS NOT NULL), event_id)
     WHERE state = 'pending' AND due_at IS NULL AND node IS NULL;
 
--- A range of events that is owed to an endpoint once more. after_event: how far it has come.
+-- An event is owed to an endpoint once, however often it is sent.
+DROP INDEX deliveries_by_event;
+CREATE UNIQUE INDEX deliveries_by_event ON deliveries (event_id, endpoint_id);
+-- What has not ended: pending or held.
+CREATE INDEX deliveries_open ON deliveries (endpoint_id, state, id) WHERE finished_at IS NULL;
+CREATE INDEX deliveries_reopened ON deliveries (endpoint_id, reopened_at) WHERE reopened_at IS NOT NULL;
+CREATE INDEX deliveries_by_replay ON deliveries (replay, finished_at) WHERE replay IS NOT NULL;
+CREATE INDEX events_by_time ON events (project_id, created_at, sequence);
+
+-- A range of events that is owed to an endpoint once more: from since to until, the numbers up to last_sequence.
+-- after_sequence: how far it has come.
 CREATE TABLE replays (
     id {row_id},
     public_id TEXT NOT NULL UNIQUE,
@@ -59,12 +71,15 @@ CREATE TABLE replays (
     state TEXT NOT NULL,
     total BIGINT NOT NULL,
     owed BIGINT NOT NULL DEFAULT 0,
-    after_event BIGINT NOT NULL DEFAULT 0,
+    after_sequence BIGINT NOT NULL,
+    last_sequence BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     finished_at BIGINT
 );
+CREATE INDEX replays_by_project ON replays (project_id, id);
 CREATE INDEX replays_by_endpoint ON replays (endpoint_id, id);
-CREATE INDEX replays_running ON replays (id) WHERE finished_at IS NULL;
+CREATE UNIQUE INDEX replays_running ON replays (endpoint_id) WHERE finished_at IS NULL;
+CREATE INDEX replays_ended ON replays (finished_at) WHERE finished_at IS NOT NULL;
 
 -- The ed25519 keys of a project: the newest signs. The private key is encrypted.
 CREATE TABLE signing_keys (

@@ -199,6 +199,7 @@ CREATE TABLE events (
     created_at BIGINT NOT NULL,
     UNIQUE (project_id, sequence)
 );
+CREATE INDEX events_by_time ON events (project_id, created_at, sequence);
 CREATE INDEX events_by_job ON events (job_id) WHERE job_id IS NOT NULL;
 
 -- An endpoint with a job_id is that job's own webhook. Secret and headers are encrypted.
@@ -266,6 +267,8 @@ CREATE TABLE deliveries (
     round_from BIGINT NOT NULL DEFAULT 0,
     -- It was delivered before it was sent once more.
     delivered_at BIGINT,
+    -- When somebody last wanted it once more.
+    reopened_at BIGINT,
     -- The replay that owes it, NULL where it is live.
     replay BIGINT,
     -- An endpoint that is sent one at a time has a line. Its head, if pending, is in a node's hands or due, and there
@@ -277,10 +280,15 @@ CREATE UNIQUE INDEX deliveries_head ON deliveries (endpoint_id) WHERE head IS NO
 CREATE INDEX deliveries_queued ON deliveries (endpoint_id, (replay IS NOT NULL), event_id)
     WHERE state = 'pending' AND due_at IS NULL AND node IS NULL;
 CREATE INDEX deliveries_by_project ON deliveries (project_id, id);
-CREATE INDEX deliveries_by_event ON deliveries (event_id);
+-- An event is owed to an endpoint once, however often it is sent.
+CREATE UNIQUE INDEX deliveries_by_event ON deliveries (event_id, endpoint_id);
 CREATE INDEX deliveries_by_endpoint ON deliveries (endpoint_id, id);
 CREATE INDEX deliveries_due ON deliveries (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX deliveries_held ON deliveries (node) WHERE node IS NOT NULL;
+-- What has not ended: pending or held.
+CREATE INDEX deliveries_open ON deliveries (endpoint_id, state, id) WHERE finished_at IS NULL;
+CREATE INDEX deliveries_reopened ON deliveries (endpoint_id, reopened_at) WHERE reopened_at IS NOT NULL;
+CREATE INDEX deliveries_by_replay ON deliveries (replay, finished_at) WHERE replay IS NOT NULL;
 CREATE INDEX deliveries_kept ON deliveries (COALESCE(held_at, created_at)) WHERE state = 'held';
 
 CREATE TABLE attempts (
@@ -345,7 +353,8 @@ CREATE TABLE vendor_troubles (
     PRIMARY KEY (vendor, account, kind)
 );
 
--- A range of events that is owed to an endpoint once more. after_event: how far it has come.
+-- A range of events that is owed to an endpoint once more: from since to until, the numbers up to last_sequence.
+-- after_sequence: how far it has come.
 CREATE TABLE replays (
     id {row_id},
     public_id TEXT NOT NULL UNIQUE,
@@ -357,12 +366,15 @@ CREATE TABLE replays (
     state TEXT NOT NULL,
     total BIGINT NOT NULL,
     owed BIGINT NOT NULL DEFAULT 0,
-    after_event BIGINT NOT NULL DEFAULT 0,
+    after_sequence BIGINT NOT NULL,
+    last_sequence BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     finished_at BIGINT
 );
+CREATE INDEX replays_by_project ON replays (project_id, id);
 CREATE INDEX replays_by_endpoint ON replays (endpoint_id, id);
-CREATE INDEX replays_running ON replays (id) WHERE finished_at IS NULL;
+CREATE UNIQUE INDEX replays_running ON replays (endpoint_id) WHERE finished_at IS NULL;
+CREATE INDEX replays_ended ON replays (finished_at) WHERE finished_at IS NOT NULL;
 
 -- The ed25519 keys of a project: the newest signs. The private key is encrypted.
 CREATE TABLE signing_keys (

@@ -22,6 +22,7 @@ _TAGS: Mapping[str, str] = {
     "endpoints": "Who is told of events, and how.",
     "hooks": "How no-code tools subscribe: Zapier, n8n, Make.",
     "webhook-secret": "The secret that per-job webhooks are signed with.",
+    "replays": "Ranges of the log that an endpoint is sent once more.",
     "signing-key": "What v1a signatures are checked with.",
     "deliveries": "The ledger: who has which event, and why not.",
     "me": "Whose key this is, and which installation's.",

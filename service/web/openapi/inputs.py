@@ -14,6 +14,7 @@ from service.web.openapi.shapes import ref
 from service.web.openapi.told import Told
 from service.web.query import METADATA_KEY
 from service.web.route import OpenRoute, Route
+from service.web.stats import DEFAULT_HOURS, MOST_HOURS
 from service.web.waiting import LONGEST_SECONDS
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
@@ -53,6 +54,10 @@ _QUERY: Mapping[str, Mapping[str, Any]] = {
     },
     "/v1/jobs state": {"schema": ref("JobState")},
     "/v1/deliveries state": {"schema": ref("DeliveryState")},
+    "hours": {
+        "description": "How far back to look.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MOST_HOURS, "default": DEFAULT_HOURS},
+    },
     "type": {"schema": ref("EventType")},
     "operation": {"schema": {**_TEXT, "examples": ["vanceai/enlarge3"]}},
     "vendor": {"schema": {**_TEXT, "examples": ["vanceai"]}},

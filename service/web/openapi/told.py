@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from schemas import answers, offers, tenants
+from schemas import answers, offers, replay, stats, tenants
 from schemas.event import EventType
 
 
@@ -113,6 +113,16 @@ TOLD: Mapping[str, Told] = {
     "POST /v1/endpoints/{id}/rotate-secret": Told(answers.RotatedSecret, body_required=False),
     "POST /v1/endpoints/{id}/enable": Told(answers.Endpoint),
     "POST /v1/endpoints/{id}/test": Told(answers.TestShot),
+    "POST /v1/endpoints/{id}/replay": Told(
+        replay.ReplayAnswer,
+        problems=(409,),
+        headers={202: ("Location",)},
+        instead={200: replay.ReplayCount},
+    ),
+    "GET /v1/endpoints/{id}/stats": Told(stats.EndpointStats),
+    "GET /v1/replays": Told(ListOf(replay.ReplayAnswer)),
+    "GET /v1/replays/{id}": Told(replay.ReplayAnswer),
+    "POST /v1/replays/{id}/cancel": Told(replay.ReplayAnswer, problems=(409,)),
     "GET /v1/endpoints/{id}/stream": Told(_STREAM, problems=(409, 429), headers=_LATER),
     "POST /v1/endpoints/{id}/answers": Told(answers.StreamAnswered, problems=(409,)),
     "POST /v1/hooks": Told(answers.Hook, headers={200: ("Location",), 201: ("Location",)}),
@@ -127,6 +137,7 @@ TOLD: Mapping[str, Told] = {
     "GET /v1/signing-key": Told(answers.SigningKey),
     "GET /v1/deliveries": Told(ListOf(answers.Delivery)),
     "GET /v1/deliveries/{id}": Told(answers.DeliveryWithAttempts),
+    "POST /v1/deliveries/{id}/redeliver": Told(answers.Delivery, problems=(409,)),
     "GET /v1/me": Told(tenants.Me),
     "POST /v1/projects": Told(tenants.NewProject),
     "GET /v1/projects": Told(ListOf(tenants.Project)),
