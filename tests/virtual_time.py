@@ -1,6 +1,6 @@
-"""Time that costs nothing: an event loop that leaps to whatever is next, so that hours of the service are seconds here.
+"""Time that costs nothing: an event loop that leaps to whatever is next, so that hours are seconds.
 
-Everything on the loop is the real thing, workers and pumps included; only threads, sockets and files have no place here.
+All that runs on it is the real thing, workers and pumps included; only threads, sockets and files have no place here.
 """
 
 import asyncio
@@ -67,6 +67,7 @@ class VirtualClock:
         if left <= 0 or wake.is_set():
             await asyncio.sleep(0)
             return wake.is_set()
+        # Whoever waits here clears the event before looking around: so it may be rung for the alarm too.
         alarm = self._loop.call_later(left / 1000, wake.set)
         try:
             await wake.wait()

@@ -85,11 +85,15 @@ class Host:
                 future.set_exception(TaskEnded())
         self.changed()
 
-    def answered(self, sending: Sending, purpose: Purpose) -> None:
+    def ended(self, sending: Sending, purpose: Purpose | None) -> None:
+        """`purpose`: of a request that was answered; None where no answer came, or a no: that tells nothing of ways."""
         now = self.clock.monotonic()
         for _, entry in sending.entries:
             entry.finished_at = now
-        self.pacer.arrived(purpose, now - sending.at)
+        if purpose is None:
+            self.pacer.changed()
+        else:
+            self.pacer.arrived(purpose, now - sending.at)
         self._wake.set()
         # Beside the way: nobody's answer waits for it, or is lost with it.
         self._beside(sending.row)

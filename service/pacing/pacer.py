@@ -7,30 +7,37 @@
 5. Any other question worth its price: where nobody waits for the windows.
 6. Styles and credits.
 
-What is behind never takes what those before it wait for. Times are milliseconds of a clock that is never set.
+What is behind never takes what those before it wait for; only a full window of one account holds up no other. Times are
+milliseconds of a clock that is never set.
 """
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 
-from handlers.vendors.contract import Purpose
+from handlers.vendors.contract import Purpose, Window
+from service.pacing import outlook
 from service.pacing.promises import Chain, Ledger, Timetable, place_from, timetable
 from service.pacing.waits import OPENING, Admission, Member, Tracked, Wait
 from service.pacing.windows import Sent, Windows
 
-# From here on a question is taken to be the last one: few are wasted, and a place is free earlier.
-LIKELY = 0.9
 # A poll's way to the vendor, and our own delays: kept off the keep-alive. Twice the slowest of the last polls.
 LEAST_GUARD_MS = 500
 MOST_GUARD_MS = 3_000
 _FIRST_ROAD_MS = 500
-# What is newly promised must be kept although ways become longer meanwhile.
-SPARE_MS = 250
-_ROAD_AFTER_FAILURE_MS = 1_000
 _ROADS = 20
+# So many questions after one that was in vain are sent earlier, so that there is time for another.
+_WARY = 20
+_WARY_GUARD_MS = 2_000
+# What is newly promised must be kept although ways become longer meanwhile, and although requests go out that nobody
+# foresaw: for a token, for what is asked again after a fault. A large window keeps some back for these.
+SPARE_MS = 250
+_SPARES: Mapping[int, int] = {100: 2, 10: 1}
 # Between two tries to keep a task alive, after one that was in vain.
 _AGAIN_MS = 200
+# What does not fit beside the promises may fit later although no window opens: a task's end comes nearer.
+LOOK_AGAIN_MS = 2_000
 # A person who waits for credits or styles has waited long enough to be let in between jobs.
 PATIENT_MS = 10_000
 
@@ -53,6 +60,20 @@ _RANKS: Mapping[Purpose | None, Rank] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Care:
+    """How carefully a promise is judged: whether a question is given an ample time to arrive, and what is kept back."""
+
+    ample: bool
+    spare_ms: int = 0
+    spares: bool = False
+
+
+_NEW = Care(ample=True, spare_ms=SPARE_MS, spares=True)
+_AMPLE = Care(ample=True)
+_BARE = Care(ample=False)
+
+
 class Pacer:
     """All accounts at one host: they share what is counted per IP."""
 
@@ -61,6 +82,7 @@ class Pacer:
         self.members: list[Member] = []
         self.waiting: list[Wait] = []
         self._roads: deque[int] = deque([_FIRST_ROAD_MS], maxlen=_ROADS)
+        self._wary = 0
         # Kept until something changes: the promises, and whether they can all be kept.
         self._promised = Timetable({}, kept=True)
         self._valid = True
@@ -96,10 +118,11 @@ class Pacer:
         entries = [(each, each.send(now, blocks=wait.blocks)) for each in windows if each.limits]
         if wait.task is not None and wait.purpose is Purpose.POLL:
             wait.task.asking_since = now
-        if wait.admission is not None and wait.purpose in OPENING:
-            wait.admission.unsent = max(wait.admission.unsent - 1, 0)
-            if wait.purpose is Purpose.SUBMIT:
-                wait.admission.unsent, wait.admission.submitted_at = 0, now
+        if wait.admission is not None and wait.purpose is Purpose.UPLOAD:
+            # However many uploads it makes, its submission is still to come.
+            wait.admission.unsent = max(wait.admission.unsent - 1, 1)
+        elif wait.admission is not None and wait.purpose is Purpose.SUBMIT:
+            wait.admission.unsent, wait.admission.submitted_at = 0, now
         self.changed()
         return entries
 
@@ -128,11 +151,12 @@ class Pacer:
         """How long a request and its answer took: the way there is at most that."""
         if purpose is Purpose.POLL:
             self._roads.append(ms)
+            self._wary = max(self._wary - 1, 0)
         self.changed()
 
     def failed(self) -> None:
-        """A question was in vain: the next ones are sent earlier, so that there is time for another."""
-        self._roads.append(_ROAD_AFTER_FAILURE_MS)
+        """A question was in vain: for a while they are sent earlier, where all promises can be kept so."""
+        self._wary = _WARY
         self.changed()
 
     def heard(self, task: Tracked, *, kept: bool) -> None:
@@ -149,26 +173,36 @@ class Pacer:
     def choose(self, now: int) -> tuple[Wait | None, int | None]:
         """Who may go now; else, when to look again (None: when something changes)."""
         looks: list[int] = []
-        for wait in sorted(self.waiting, key=lambda wait: self._place(wait, now)):
-            member = wait.member
+        order: list[tuple[Rank, float, int, Wait]] = []
+        for number, wait in enumerate(self.waiting):
             rank = self._rank(wait, now)
-            shut_until = member.banned_until if rank is Rank.KEEP else max(member.refused_until, member.banned_until)
+            shut_until = self._shut_until(wait, rank)
             if shut_until > now:
                 looks.append(shut_until)
                 continue
-            if rank is None:
-                looks.append(self._worth_at(wait, now))
+            if rank is not Rank.KEEP:
+                looks += self._ripens_at(wait, now)
+            if rank is not None:
+                order.append((rank, self._place(wait, rank, now), number, wait))
+        order.sort()
+        ip_free_at = self.ip.free_at(now)
+        full: set[Member] = set()
+        for rank, _, _, wait in order:
+            counted = wait.purpose is not Purpose.AUTH
+            if counted and wait.member in full:
                 continue
-            free_at = max(self.ip.free_at(now), 0 if wait.purpose is Purpose.AUTH else member.windows.free_at(now))
-            if free_at > now:
+            if ip_free_at > now:
+                looks.append(ip_free_at)
+                break
+            if counted and (free_at := wait.member.windows.free_at(now)) > now:
                 looks.append(free_at)
-            elif rank <= Rank.OWED or self._fits(wait, now):
+                full.add(wait.member)
+                continue
+            if rank <= Rank.OWED or self._fits(wait, now):
                 return wait, None
-            elif (later := self._next_change(now)) is not None:
-                looks.append(later)
+            looks.append(self._next_change(now))
             # What is behind must not take what this one waits for.
             break
-        looks += [at for at in self._promises(now).next_at.values() if at > now]
         return None, min(looks, default=None)
 
     def room(self, member: Member, now: int, most: int) -> int:
@@ -178,22 +212,22 @@ class Pacer:
         """
         if member.refused_until > now:
             return 0
+        mine = [wait for wait in self.waiting if wait.member is member]
         if not self._keeps_alive:
-            standing = sum(1 for wait in self.waiting if wait.member is member and self._rank(wait, now) is Rank.JOB)
+            standing = sum(1 for wait in mine if self._rank(wait, now) is Rank.JOB)
             line = min((window.requests for each in (self.ip, member.windows) for window in each.limits), default=most)
             return max(min(most, line - standing), 0)
-        most -= sum(1 for wait in self.waiting if wait.member is member and wait.purpose is None)
+        standing = sum(1 for wait in mine if wait.purpose is None)
+        most -= standing
         free = max(self.ip.free_at(now), member.windows.free_at(now)) <= now
         room = 0
-        while free and room < most and self._fits(Wait(member, None, now), now, jobs=room + 1):
+        while free and room < most and self._fits(Wait(member, None, now), now, jobs=standing + room + 1):
             room += 1
         return room
 
-    def next_room_at(self, member: Member, now: int) -> int | None:
-        """When `room` may have grown by itself; None: only when a task ends."""
-        if member.refused_until > now:
-            return member.refused_until
-        return self._next_change(now)
+    def next_room_at(self, member: Member, now: int) -> int:
+        """When `room` may have grown by itself; a task that ends makes room too."""
+        return member.refused_until if member.refused_until > now else self._next_change(now)
 
     def due_at(self, key: int) -> int | None:
         """When the task's keep-alive will be sent; None where it has none."""
@@ -201,34 +235,13 @@ class Pacer:
 
     def worth_at(self, member: Member, task: Tracked) -> int:
         """When a question to it is first worth its price, by what is known of such tasks."""
-        base, pace = task.begun_at, member.pace
-        least = max(task.kept_at + member.least_ms, task.earliest_at)
-        alive = max(task.kept_at - base, 0) / 1000
-        if task.lives.known:
-            at = base + round(1000 * task.lives.age_when(alive, member.patience))
-        elif task.kept_at <= base:
-            at = base + round(1000 * pace.first_poll)
-        else:
-            # After a minute a task is a long one, and is asked half as often.
-            at = task.kept_at + round(1000 * pace.interval * (2 if alive > 60 else 1))
-        return min(max(at, least), max(task.deadline_at, least))
+        worth_at, floor = outlook.of(member, task).worth_at, outlook.floor(member, task)
+        return min(max(worth_at, floor), max(task.deadline_at, floor))
 
     # -- judgement -------------------------------------------------------------------------------------------------
 
-    def _place(self, wait: Wait, now: int) -> tuple[int, float]:
-        rank = self._rank(wait, now)
-        if rank is None:
-            return (len(Rank) + 1, 0)
-        if rank is Rank.KEEP and wait.task is not None:
-            return (rank, self._promises(now).next_at.get(wait.task.key, wait.task.kept_at))
-        if rank in (Rank.LIKELY, Rank.ASK) and wait.task is not None:
-            return (rank, -_unnoticed(wait.task, now))
-        # A person's one request goes before jobs that may need many.
-        return (rank, wait.since if wait.purpose is not Purpose.LOOK else 0)
-
     def _rank(self, wait: Wait, now: int) -> Rank | None:
         """None: not worth a request yet."""
-        task = wait.task
         if wait.purpose is Purpose.AUTH or (wait.admission is not None and wait.purpose in OPENING):
             return Rank.OWED
         if wait.purpose is Purpose.LOOK and now - wait.since >= PATIENT_MS:
@@ -237,29 +250,55 @@ class Pacer:
             return None
         if wait.purpose is not Purpose.POLL:
             return _RANKS[wait.purpose]
-        if task is None:
-            return Rank.LIKELY
-        if self._period(wait.member) and max(self._keep_at(wait.member, task, now), task.tried_at + _AGAIN_MS) <= now:
-            return Rank.KEEP
-        if now < max(task.kept_at + wait.member.least_ms, task.earliest_at) and now < task.deadline_at:
-            return None
-        alive, age = (task.kept_at - task.begun_at) / 1000, (now - task.begun_at) / 1000
-        if task.lives.known and task.lives.finished(max(alive, 0), age) >= LIKELY:
-            return Rank.LIKELY
-        if now < self.worth_at(wait.member, task):
-            return None
-        return None if wait.member.hungry and self._period(wait.member) else Rank.ASK
-
-    def _worth_at(self, wait: Wait, now: int) -> int:
-        """When a question that is not worth asking now may be."""
         if wait.task is None:
-            return wait.since + PATIENT_MS
-        worth = self.worth_at(wait.member, wait.task)
-        # Hungry: then only its being likely counts, and that is looked at now and then.
-        return worth if worth > now else max(now, wait.task.tried_at) + min(wait.member.least_ms, _AGAIN_MS)
+            return Rank.LIKELY
+        return self._rank_of_question(wait.member, wait.task, now)
+
+    def _rank_of_question(self, member: Member, task: Tracked, now: int) -> Rank | None:
+        if self._period(member) and self._keep_at(member, task, now) <= now:
+            return Rank.KEEP
+        if now < min(outlook.floor(member, task), task.deadline_at):
+            return None
+        likely_at = outlook.of(member, task).likely_at
+        if likely_at is not None and likely_at <= now:
+            return Rank.LIKELY
+        if now < self.worth_at(member, task) or (member.hungry and self._period(member)):
+            return None
+        return Rank.ASK
+
+    def _place(self, wait: Wait, rank: Rank, now: int) -> float:
+        """Among those of its rank, the least first."""
+        if rank is Rank.KEEP and wait.task is not None:
+            return self._keep_at(wait.member, wait.task, now)
+        if wait.task is not None:
+            return -outlook.unnoticed(wait.task, now)
+        # A person's one request goes before jobs that may need many.
+        return wait.since if wait.purpose is not Purpose.LOOK else 0
+
+    def _shut_until(self, wait: Wait, rank: Rank | None) -> int:
+        member = wait.member
+        return member.banned_until if rank is Rank.KEEP else max(member.refused_until, member.banned_until)
+
+    def _ripens_at(self, wait: Wait, now: int) -> Iterator[int]:
+        """When it may be worth more than now."""
+        member, task = wait.member, wait.task
+        if task is None:
+            at = [wait.since + PATIENT_MS] if wait.purpose is Purpose.LOOK else []
+        else:
+            floor = min(outlook.floor(member, task), task.deadline_at)
+            ages = [
+                outlook.of(member, task).likely_at,
+                None if member.hungry and self._period(member) else self.worth_at(member, task),
+            ]
+            at = [max(age, floor) for age in ages if age is not None]
+            if self._period(member):
+                at.append(self._keep_at(member, task, now))
+        yield from (each for each in at if each > now)
 
     def _keep_at(self, member: Member, task: Tracked, now: int) -> int:
-        return self._promises(now).next_at.get(task.key, task.kept_at + self._period(member))
+        """When it must be asked for its keep-alive."""
+        at = self._promises(now).next_at.get(task.key, task.kept_at + self._period(member))
+        return max(at, task.tried_at + _AGAIN_MS)
 
     # -- promises --------------------------------------------------------------------------------------------------
 
@@ -271,36 +310,49 @@ class Pacer:
     def _road_ms(self) -> int:
         return max(self._roads)
 
-    def _period(self, member: Member) -> int:
+    def _period(self, member: Member, care: Care = _AMPLE) -> int:
         """From one question to the next at the latest, from sending to sending (0: no keep-alive)."""
         if member.pace.keep_alive is None:
             return 0
         whole = round(1000 * member.pace.keep_alive)
-        guard = min(max(2 * self._road_ms, LEAST_GUARD_MS), MOST_GUARD_MS, whole // 2)
-        return whole - guard
+        if care.ample:
+            guard = max(2 * self._road_ms, _WARY_GUARD_MS if self._wary else 0)
+        else:
+            # One that was slow says little, where there were others.
+            guard = sorted(self._roads)[-2:][0]
+        return whole - min(max(guard, LEAST_GUARD_MS), MOST_GUARD_MS, whole // 2) - care.spare_ms
 
     def _promises(self, now: int) -> Timetable:
+        """What has been promised, with an ample time for each question to arrive; without, where that is too much."""
         if not self._valid:
-            self._promised = self._timetable(now)
+            self._promised = self._timetable(now, _AMPLE)
+            if not self._promised.kept:
+                self._promised = self._timetable(now, _BARE)
             self._valid = True
         return self._promised
 
     def _fits(self, wait: Wait, now: int, *, jobs: int = 1) -> bool:
         """Whether all promises can be kept beside this request, or beside `jobs` new jobs."""
-        return not self._keeps_alive or self._timetable(now, wait, jobs, SPARE_MS).kept
+        if not self._keeps_alive or self._timetable(now, _NEW, wait, jobs).kept:
+            return True
+        # Where not even one task could be kept alive to its deadline, waiting would never end: it has its chance alone.
+        alone = wait.purpose is None and jobs == 1 and not any(each.tasks or each.admissions for each in self.members)
+        return alone and not self._timetable(now, _NEW, wait, jobs, empty=True).kept
 
-    def _timetable(self, now: int, extra: Wait | None = None, jobs: int = 0, spare: int = 0) -> Timetable:
-        """What is promised now; with `extra`, what would be. `spare` makes every way longer."""
-        ip = self._ledgers(self.ip, now, spare)
+    def _timetable(
+        self, now: int, care: Care, extra: Wait | None = None, jobs: int = 0, *, empty: bool = False
+    ) -> Timetable:
+        """What is promised now; with `extra`, what would be. `empty`: were nothing sent before now."""
+        ip = self._ledgers(self.ip, now, care, empty=empty)
         promised: list[Chain] = []
         asked = extra.task if extra is not None else None
         for member in self.members:
-            ledgers = ip + self._ledgers(member.windows, now, spare)
-            period = max(self._period(member) - spare, 0)
+            ledgers = ip + self._ledgers(member.windows, now, care, empty=empty)
+            period, least = self._period(member, care), max(member.least_ms, 1)
             new = jobs if extra is not None and extra.purpose is None and extra.member is member else 0
             if extra is not None and extra.purpose is not None and extra.member is member:
                 place_from(now, ledgers)
-            if not period:
+            if not self._period(member):
                 continue
             for admission in [*member.admissions, *(Admission() for _ in range(new))]:
                 begun = admission.submitted_at
@@ -308,33 +360,35 @@ class Pacer:
                     begun = place_from(now, ledgers)
                 if begun is not None:
                     until = begun + round(1000 * member.pace.deadline)
-                    promised.append(Chain(-id(admission), begun + period, period, until, ledgers))
+                    since, due = max(begun + least, now), max(begun + period, now)
+                    promised.append(Chain(-id(admission), min(since, due), due, least, period, until, ledgers))
             for task in member.tasks.values():
                 kept = now if task is asked else task.asking_since or task.kept_at
                 # What is late already is due now.
-                due = max(kept + period, now)
-                promised.append(Chain(task.key, due, period, task.deadline_at, ledgers))
-        return timetable(promised, now)
+                since, due = max(kept + least, task.earliest_at, now), max(kept + period, now)
+                promised.append(Chain(task.key, min(since, due), due, least, period, task.deadline_at, ledgers))
+        return timetable(promised)
 
-    def _ledgers(self, windows: Windows, now: int, spare: int) -> tuple[Ledger, ...]:
+    def _ledgers(self, windows: Windows, now: int, care: Care, *, empty: bool) -> tuple[Ledger, ...]:
         """What was sent, as a promise sees it: a request counts from its sending until its answer and the window."""
-        road = self._road_ms + spare
+        road = self._road_ms + care.spare_ms
+        taken = [] if empty else [min(entry.counted_by, now + road) - road for entry in windows.sent]
         return tuple(
-            Ledger(window.requests, length + road, [min(entry.counted_by, now + road) - road for entry in windows.sent])
+            Ledger(window.requests - (_spares(window) if care.spares else 0), length + road, taken)
             for window, length in windows.lengths()
         )
 
-    def _next_change(self, now: int) -> int | None:
-        """When the next request falls out of a window."""
-        return min(self._expiries(now), default=None)
+    def _next_change(self, now: int) -> int:
+        """When something may fit that does not now: the next request falls out of a window, or time has passed."""
+        return min(self._expiries(now), default=now + LOOK_AGAIN_MS)
 
     def _expiries(self, now: int) -> Iterator[int]:
+        if self._keeps_alive:
+            yield now + LOOK_AGAIN_MS
         for windows in (self.ip, *(member.windows for member in self.members)):
             for _, length in windows.lengths():
                 yield from (end for entry in windows.sent if (end := entry.counted_by + length) > now)
 
 
-def _unnoticed(task: Tracked, now: int) -> float:
-    """For how long it may have lain finished; where nothing is known of such tasks, since when nobody has asked."""
-    alive, age = max(task.kept_at - task.begun_at, 0) / 1000, (now - task.begun_at) / 1000
-    return task.lives.unnoticed(alive, age) if task.lives.known else age - alive
+def _spares(window: Window) -> int:
+    return next((spares for least, spares in _SPARES.items() if window.requests >= least), 0)

@@ -7,7 +7,7 @@ a question that need not be asked, is let through only where all promises can st
 
 import heapq
 import itertools
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,37 +22,43 @@ class Ledger:
 
     def latest(self, at: int) -> int:
         """`at`, or the next earlier instant that may be free."""
-        for first, last in self._crowds(at):
-            if max(last, at) - min(first, at) < self._length:
-                return last - self._length
-        return at
+        crowd = self._crowd(at)
+        return at if crowd is None else crowd[1] - self._length
 
     def earliest(self, at: int) -> int:
         """`at`, or the next later instant that may be free."""
-        for first, last in self._crowds(at):
-            if max(last, at) - min(first, at) < self._length:
-                return first + self._length
-        return at
+        crowd = self._crowd(at)
+        return at if crowd is None else crowd[0] + self._length
 
     def take(self, at: int) -> None:
         insort(self._taken, at)
 
-    def _crowds(self, at: int) -> Iterable[tuple[int, int]]:
-        """First and last of each run of requests that one more at `at` might make too many; the latest run first."""
-        place, most = bisect_right(self._taken, at), self._requests
-        for first in range(min(place, len(self._taken) - most), max(0, place - most) - 1, -1):
-            yield self._taken[first], self._taken[first + most - 1]
+    def _crowd(self, at: int) -> tuple[int, int] | None:
+        """First and last of the latest run of requests that one more at `at` would make too many."""
+        taken, most, length = self._taken, self._requests, self._length
+        place = bisect_right(taken, at)
+        # A run that begins a length before, or ends a length behind, is not made too many by it.
+        latest = min(place, bisect_left(taken, at + length) - most)
+        earliest = max(place - most, bisect_right(taken, at - length))
+        for first in range(latest, earliest - 1, -1):
+            begin, end = taken[first], taken[first + most - 1]
+            if end - begin < length:
+                return begin, end
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A task's questions, should it live to its deadline: the first by `due`, then one each `period`, before `until`.
+    """A task's questions, should it live to its deadline: the first by `due`, one each `period`, one after `until`.
 
-    Times in milliseconds. `ledgers` are those that its requests count in.
+    Times in milliseconds. None comes before `since`, nor sooner than `least` after the one before; all of them count in
+    its `ledgers`.
     """
 
     key: int
+    since: int
     due: int
+    least: int
     period: int
     until: int
     ledgers: tuple[Ledger, ...]
@@ -75,24 +81,24 @@ class Timetable:
     kept: bool
 
 
-def timetable(chains: Iterable[Chain], now: int) -> Timetable:
+def timetable(chains: Iterable[Chain]) -> Timetable:
     """Fills the ledgers. What can't be asked in time is asked as soon as it may be: not all that is late is lost."""
     order = itertools.count()
-    owed = [(chain.due, next(order), chain) for chain in chains if chain.due < chain.until]
+    owed = [(chain.due, next(order), chain.since, chain) for chain in chains]
     heapq.heapify(owed)
     promised: dict[int, int] = {}
     kept = True
     while owed:
-        due, _, chain = heapq.heappop(owed)
-        at = due
+        at, _, since, chain = heapq.heappop(owed)
         while (earlier := min((ledger.latest(at) for ledger in chain.ledgers), default=at)) < at:
             at = earlier
-        if at >= now:
+        if at >= since:
             for ledger in chain.ledgers:
                 ledger.take(at)
         else:
-            at, kept = place_from(now, chain.ledgers), False
+            at, kept = place_from(since, chain.ledgers), False
         promised.setdefault(chain.key, at)
-        if at + chain.period < chain.until:
-            heapq.heappush(owed, (at + chain.period, next(order), chain))
+        # The question that finds it past its deadline is owed too: it may have finished right before.
+        if at < chain.until:
+            heapq.heappush(owed, (at + chain.period, next(order), at + min(chain.least, chain.period), chain))
     return Timetable(promised, kept)

@@ -35,8 +35,6 @@ class Turns:
         self._pace = pace
         self._vendor = vendor
         self._lives: dict[str, Lives] = {}
-        self._operations: dict[int, str] = {}
-        self._jobs: dict[int, set[int]] = {}
         self._refusals = 0
         self.member = Member(vendor, account, pace)
         host.pacer.join(self.member)
@@ -131,10 +129,12 @@ class Turns:
             return
         wait = Wait(self.member, purpose, self._clock.monotonic(), blocks, task, admission)
         sending = await self._host.take(wait)
+        told = False
         try:
             yield
+            told = True
         finally:
-            self._host.answered(sending, purpose)
+            self._host.ended(sending, purpose if told else None)
 
     # -- tasks -----------------------------------------------------------------------------------------------------
 
@@ -150,9 +150,9 @@ class Turns:
             begun_at=submission.sent_at + offset,
             kept_at=max(submission.sent_at, submission.asked_at or 0) + offset,
             deadline_at=submission.deadline_at + offset,
+            job=submission.job,
+            operation=operation,
         )
-        self._operations[submission.row] = operation
-        self._jobs.setdefault(submission.job, set()).add(submission.row)
         self._host.pacer.track(self.member, task)
         self._host.changed()
         return task
@@ -167,7 +167,8 @@ class Turns:
         """
         self._refusals = 0
         self._host.pacer.heard(task, kept=True)
-        task.earliest_at = 0 if wait_ms is None else task.kept_at + wait_ms
+        # From the answer on: the question may have come to the vendor right before.
+        task.earliest_at = self._clock.monotonic() + (self.member.least_ms if wait_ms is None else wait_ms)
         self._host.changed()
         return self.due_at(task)
 
@@ -195,24 +196,20 @@ class Turns:
     def finished(self, task: Tracked) -> tuple[str, Lives]:
         """It was found finished at the question that is under way: its operation, and what is now known of it."""
         self._refusals = 0
-        operation = self._operations[task.key]
         found_at = task.asking_since or self._clock.monotonic()
         alive, ended = task.kept_at - task.begun_at, found_at - task.begun_at
         task.lives.learn(max(alive, 0) / 1000, max(ended, 0) / 1000)
-        return operation, task.lives
+        return task.operation, task.lives
 
     def forget(self, task: Tracked) -> None:
         """It has ended."""
         self._host.pacer.forget(self.member, task.key)
-        self._operations.pop(task.key, None)
         self._host.drop(task)
 
     def job_ended(self, job: int) -> None:
         """Whatever tasks it had, nobody asks them any more."""
-        for row in self._jobs.pop(job, ()):
-            task = self.member.tasks.get(row)
-            if task is not None:
-                self.forget(task)
+        for task in [task for task in self.member.tasks.values() if task.job == job]:
+            self.forget(task)
 
     # -- how things stand ------------------------------------------------------------------------------------------
 
@@ -233,10 +230,9 @@ class Turns:
         """How many more jobs may be begun now, up to `most`."""
         return self._host.pacer.room(self.member, self._clock.monotonic(), most) if self._paced else most
 
-    def next_room_at(self) -> int | None:
-        """When there may be more room, by the wall clock; None: only when a task ends."""
-        at = self._host.pacer.next_room_at(self.member, self._clock.monotonic())
-        return None if at is None else self._wall(at)
+    def next_room_at(self) -> int:
+        """When there may be more room although no task has ended, by the wall clock."""
+        return self._wall(self._host.pacer.next_room_at(self.member, self._clock.monotonic()))
 
     def hungry(self, yes: bool) -> None:
         """Jobs wait in the store for room: then no question is asked that is not the last, or owed."""

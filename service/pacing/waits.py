@@ -6,7 +6,7 @@ Times are milliseconds of a clock that is never set.
 from dataclasses import dataclass, field
 
 from handlers.vendors.contract import Pace, Purpose
-from service.pacing.lives import Lives
+from service.pacing.lives import Lives, Outlook
 from service.pacing.windows import Windows
 
 # The requests that a job sends before its task lives: an upload's slots, and the submission.
@@ -22,15 +22,21 @@ class Tracked:
     begun_at: int
     kept_at: int
     deadline_at: int
-    earliest_at: int = 0
+    job: int = 0
+    operation: str = ""
+    earliest_at: int = 0  # the vendor wants no question sooner
     asking_since: int | None = None
     missed: int = 0  # answers in which the vendor did not know it
     tried_at: int = 0  # the last question that was in vain
+    outlook: Outlook | None = None  # worked out once for each question
 
 
 @dataclass(slots=True, eq=False)
 class Admission:
-    """A job that was let through: its opening requests and its task's keep-alives are promised until it ends."""
+    """A job that was let through: its opening requests and its task's keep-alives are promised until it ends.
+
+    `unsent`: how many requests it still sends, the submission included, which is the last of them.
+    """
 
     unsent: int = len(OPENING)
     submitted_at: int | None = None
