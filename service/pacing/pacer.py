@@ -11,29 +11,15 @@ What is behind never takes what those before it wait for; only a full window of 
 milliseconds of a clock that is never set.
 """
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 
-from handlers.vendors.contract import Purpose, Window
+from handlers.vendors.contract import Purpose
 from service.pacing import outlook
-from service.pacing.promises import Chain, Ledger, Timetable, place_from, timetable
+from service.pacing.keeping import Keeping
 from service.pacing.waits import OPENING, Admission, Member, Tracked, Wait
 from service.pacing.windows import Sent, Windows
 
-# A poll's way to the vendor, and our own delays: kept off the keep-alive. Twice the slowest of the last polls.
-LEAST_GUARD_MS = 500
-MOST_GUARD_MS = 3_000
-_FIRST_ROAD_MS = 500
-_ROADS = 20
-# So many questions after one that was in vain are sent earlier, so that there is time for another.
-_WARY = 20
-_WARY_GUARD_MS = 2_000
-# What is newly promised must be kept although ways become longer meanwhile, and although requests go out that nobody
-# foresaw: for a token, for what is asked again after a fault. A large window keeps some back for these.
-SPARE_MS = 250
-_SPARES: Mapping[int, int] = {100: 2, 10: 1}
 # Between two tries to keep a task alive, after one that was in vain.
 _AGAIN_MS = 200
 # What does not fit beside the promises may fit later although no window opens: a task's end comes nearer.
@@ -60,20 +46,6 @@ _RANKS: Mapping[Purpose | None, Rank] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Care:
-    """How carefully a promise is judged: whether a question is given an ample time to arrive, and what is kept back."""
-
-    ample: bool
-    spare_ms: int = 0
-    spares: bool = False
-
-
-_NEW = Care(ample=True, spare_ms=SPARE_MS, spares=True)
-_AMPLE = Care(ample=True)
-_BARE = Care(ample=False)
-
-
 class Pacer:
     """All accounts at one host: they share what is counted per IP."""
 
@@ -81,16 +53,12 @@ class Pacer:
         self.ip = Windows([])
         self.members: list[Member] = []
         self.waiting: list[Wait] = []
-        self._roads: deque[int] = deque([_FIRST_ROAD_MS], maxlen=_ROADS)
-        self._wary = 0
-        # Kept until something changes: the promises, and whether they can all be kept.
-        self._promised = Timetable({}, kept=True)
-        self._valid = True
+        self._keeping = Keeping(self.ip, self.members)
 
     # -- what happens ----------------------------------------------------------------------------------------------
 
     def changed(self) -> None:
-        self._valid = False
+        self._keeping.changed()
 
     def join(self, member: Member) -> None:
         """Where two members know different limits of the host, all of them are kept."""
@@ -104,6 +72,7 @@ class Pacer:
 
     def track(self, member: Member, task: Tracked) -> None:
         member.tasks[task.key] = task
+        self._keeping.tracked(member, task)
         self.changed()
 
     def forget(self, member: Member, key: int) -> None:
@@ -148,15 +117,14 @@ class Pacer:
         self.changed()
 
     def arrived(self, purpose: Purpose, ms: int) -> None:
-        """How long a request and its answer took: the way there is at most that."""
+        """A request has been answered, after so many milliseconds."""
         if purpose is Purpose.POLL:
-            self._roads.append(ms)
-            self._wary = max(self._wary - 1, 0)
+            self._keeping.arrived(ms)
         self.changed()
 
     def failed(self) -> None:
-        """A question was in vain: for a while they are sent earlier, where all promises can be kept so."""
-        self._wary = _WARY
+        """A question was in vain."""
+        self._keeping.failed()
         self.changed()
 
     def heard(self, task: Tracked, *, kept: bool) -> None:
@@ -186,7 +154,7 @@ class Pacer:
                 order.append((rank, self._place(wait, rank, now), number, wait))
         order.sort()
         ip_free_at = self.ip.free_at(now)
-        full: set[Member] = set()
+        full, late = set[Member](), False
         for rank, _, _, wait in order:
             counted = wait.purpose is not Purpose.AUTH
             if counted and wait.member in full:
@@ -198,11 +166,15 @@ class Pacer:
                 looks.append(free_at)
                 full.add(wait.member)
                 continue
-            if rank <= Rank.OWED or self._fits(wait, now):
+            # What is behind must not take what an earlier one waits for; but a question may end what it waits for.
+            if rank > Rank.LIKELY and late:
+                break
+            if rank is Rank.KEEP or not counted or self._keeping.fits(wait, now):
                 return wait, None
             looks.append(self._next_change(now))
-            # What is behind must not take what this one waits for.
-            break
+            if rank is not Rank.OWED:
+                break
+            late = True
         return None, min(looks, default=None)
 
     def room(self, member: Member, now: int, most: int) -> int:
@@ -213,7 +185,7 @@ class Pacer:
         if member.refused_until > now:
             return 0
         mine = [wait for wait in self.waiting if wait.member is member]
-        if not self._keeps_alive:
+        if not self._keeping.any:
             standing = sum(1 for wait in mine if self._rank(wait, now) is Rank.JOB)
             line = min((window.requests for each in (self.ip, member.windows) for window in each.limits), default=most)
             return max(min(most, line - standing), 0)
@@ -221,7 +193,7 @@ class Pacer:
         most -= standing
         free = max(self.ip.free_at(now), member.windows.free_at(now)) <= now
         room = 0
-        while free and room < most and self._fits(Wait(member, None, now), now, jobs=standing + room + 1):
+        while free and room < most and self._keeping.fits(Wait(member, None, now), now, jobs=standing + room + 1):
             room += 1
         return room
 
@@ -231,7 +203,7 @@ class Pacer:
 
     def due_at(self, key: int) -> int | None:
         """When the task's keep-alive will be sent; None where it has none."""
-        return self._promised.next_at.get(key)
+        return self._keeping.last_known_due_at(key)
 
     def worth_at(self, member: Member, task: Tracked) -> int:
         """When a question to it is first worth its price, by what is known of such tasks."""
@@ -255,14 +227,14 @@ class Pacer:
         return self._rank_of_question(wait.member, wait.task, now)
 
     def _rank_of_question(self, member: Member, task: Tracked, now: int) -> Rank | None:
-        if self._period(member) and self._keep_at(member, task, now) <= now:
+        if self._keeping.period(member) and self._keep_at(member, task, now) <= now:
             return Rank.KEEP
         if now < min(outlook.floor(member, task), task.deadline_at):
             return None
         likely_at = outlook.of(member, task).likely_at
         if likely_at is not None and likely_at <= now:
             return Rank.LIKELY
-        if now < self.worth_at(member, task) or (member.hungry and self._period(member)):
+        if now < self.worth_at(member, task) or (member.hungry and self._keeping.period(member)):
             return None
         return Rank.ASK
 
@@ -288,107 +260,24 @@ class Pacer:
             floor = min(outlook.floor(member, task), task.deadline_at)
             ages = [
                 outlook.of(member, task).likely_at,
-                None if member.hungry and self._period(member) else self.worth_at(member, task),
+                None if member.hungry and self._keeping.period(member) else self.worth_at(member, task),
             ]
             at = [max(age, floor) for age in ages if age is not None]
-            if self._period(member):
+            if self._keeping.period(member):
                 at.append(self._keep_at(member, task, now))
         yield from (each for each in at if each > now)
 
     def _keep_at(self, member: Member, task: Tracked, now: int) -> int:
         """When it must be asked for its keep-alive."""
-        at = self._promises(now).next_at.get(task.key, task.kept_at + self._period(member))
-        return max(at, task.tried_at + _AGAIN_MS)
-
-    # -- promises --------------------------------------------------------------------------------------------------
-
-    @property
-    def _keeps_alive(self) -> bool:
-        return any(member.pace.keep_alive for member in self.members)
-
-    @property
-    def _road_ms(self) -> int:
-        return max(self._roads)
-
-    def _period(self, member: Member, care: Care = _AMPLE) -> int:
-        """From one question to the next at the latest, from sending to sending (0: no keep-alive)."""
-        if member.pace.keep_alive is None:
-            return 0
-        whole = round(1000 * member.pace.keep_alive)
-        if care.ample:
-            guard = max(2 * self._road_ms, _WARY_GUARD_MS if self._wary else 0)
-        else:
-            # One that was slow says little, where there were others.
-            guard = sorted(self._roads)[-2:][0]
-        return whole - min(max(guard, LEAST_GUARD_MS), MOST_GUARD_MS, whole // 2) - care.spare_ms
-
-    def _promises(self, now: int) -> Timetable:
-        """What has been promised, with an ample time for each question to arrive; without, where that is too much."""
-        if not self._valid:
-            self._promised = self._timetable(now, _AMPLE)
-            if not self._promised.kept:
-                self._promised = self._timetable(now, _BARE)
-            self._valid = True
-        return self._promised
-
-    def _fits(self, wait: Wait, now: int, *, jobs: int = 1) -> bool:
-        """Whether all promises can be kept beside this request, or beside `jobs` new jobs."""
-        if not self._keeps_alive or self._timetable(now, _NEW, wait, jobs).kept:
-            return True
-        # Where not even one task could be kept alive to its deadline, waiting would never end: it has its chance alone.
-        alone = wait.purpose is None and jobs == 1 and not any(each.tasks or each.admissions for each in self.members)
-        return alone and not self._timetable(now, _NEW, wait, jobs, empty=True).kept
-
-    def _timetable(
-        self, now: int, care: Care, extra: Wait | None = None, jobs: int = 0, *, empty: bool = False
-    ) -> Timetable:
-        """What is promised now; with `extra`, what would be. `empty`: were nothing sent before now."""
-        ip = self._ledgers(self.ip, now, care, empty=empty)
-        promised: list[Chain] = []
-        asked = extra.task if extra is not None else None
-        for member in self.members:
-            ledgers = ip + self._ledgers(member.windows, now, care, empty=empty)
-            period, least = self._period(member, care), max(member.least_ms, 1)
-            new = jobs if extra is not None and extra.purpose is None and extra.member is member else 0
-            if extra is not None and extra.purpose is not None and extra.member is member:
-                place_from(now, ledgers)
-            if not self._period(member):
-                continue
-            for admission in [*member.admissions, *(Admission() for _ in range(new))]:
-                begun = admission.submitted_at
-                for _ in range(admission.unsent):
-                    begun = place_from(now, ledgers)
-                if begun is not None:
-                    until = begun + round(1000 * member.pace.deadline)
-                    since, due = max(begun + least, now), max(begun + period, now)
-                    promised.append(Chain(-id(admission), min(since, due), due, least, period, until, ledgers))
-            for task in member.tasks.values():
-                kept = now if task is asked else task.asking_since or task.kept_at
-                # What is late already is due now.
-                since, due = max(kept + least, task.earliest_at, now), max(kept + period, now)
-                promised.append(Chain(task.key, min(since, due), due, least, period, task.deadline_at, ledgers))
-        return timetable(promised)
-
-    def _ledgers(self, windows: Windows, now: int, care: Care, *, empty: bool) -> tuple[Ledger, ...]:
-        """What was sent, as a promise sees it: a request counts from its sending until its answer and the window."""
-        road = self._road_ms + care.spare_ms
-        taken = [] if empty else [min(entry.counted_by, now + road) - road for entry in windows.sent]
-        return tuple(
-            Ledger(window.requests - (_spares(window) if care.spares else 0), length + road, taken)
-            for window, length in windows.lengths()
-        )
+        return max(self._keeping.due_at(member, task, now), task.tried_at + _AGAIN_MS)
 
     def _next_change(self, now: int) -> int:
         """When something may fit that does not now: the next request falls out of a window, or time has passed."""
         return min(self._expiries(now), default=now + LOOK_AGAIN_MS)
 
     def _expiries(self, now: int) -> Iterator[int]:
-        if self._keeps_alive:
+        if self._keeping.any:
             yield now + LOOK_AGAIN_MS
         for windows in (self.ip, *(member.windows for member in self.members)):
             for _, length in windows.lengths():
                 yield from (end for entry in windows.sent if (end := entry.counted_by + length) > now)
-
-
-def _spares(window: Window) -> int:
-    return next((spares for least, spares in _SPARES.items() if window.requests >= least), 0)

@@ -3,6 +3,9 @@
 Each question is put as late as its keep-alive allows, and earlier where the windows would be full by then: earliest
 deadline first, each at the latest instant that leaves all windows kept. What can be put so is promised; a new task, or
 a question that need not be asked, is let through only where all promises can still be kept beside it.
+
+This finds a timetable nearly always, but not always where there is one: so one that was found is held on to, and where
+the next attempt finds none it is followed to its end.
 """
 
 import heapq
@@ -49,19 +52,34 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A task's questions, should it live to its deadline: the first by `due`, one each `period`, one after `until`.
+    """A task's questions, should it live to its deadline: one each `period` at the latest, the last one after `until`.
 
-    Times in milliseconds. None comes before `since`, nor sooner than `least` after the one before; all of them count in
-    its `ledgers`.
+    Times in milliseconds. `kept_at`: when it was last asked. Not sooner than `earliest` and than `least` after another.
+    All of them count in its `ledgers`.
     """
 
     key: int
-    since: int
-    due: int
+    kept_at: int
+    earliest: int
     least: int
     period: int
     until: int
     ledgers: tuple[Ledger, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """When each task is to be asked, in order; `kept`: none of them, now or later, too late."""
+
+    instants: Mapping[int, Sequence[int]]
+    kept: bool
+
+    def next_at(self, key: int) -> int | None:
+        instants = self.instants.get(key)
+        return instants[0] if instants else None
+
+
+NOTHING = Timetable({}, kept=True)
 
 
 def place_from(at: int, ledgers: Sequence[Ledger]) -> int:
@@ -73,20 +91,16 @@ def place_from(at: int, ledgers: Sequence[Ledger]) -> int:
     return at
 
 
-@dataclass(frozen=True, slots=True)
-class Timetable:
-    """When each task is to be asked next; `kept`: none of them, now or later, too late."""
-
-    next_at: Mapping[int, int]
-    kept: bool
-
-
-def timetable(chains: Iterable[Chain]) -> Timetable:
+def timetable(chains: Iterable[Chain], now: int) -> Timetable:
     """Fills the ledgers. What can't be asked in time is asked as soon as it may be: not all that is late is lost."""
     order = itertools.count()
-    owed = [(chain.due, next(order), chain.since, chain) for chain in chains]
+    owed = []
+    for chain in chains:
+        # What is late already is due now.
+        due = max(chain.kept_at + chain.period, now)
+        owed.append((due, next(order), min(max(chain.kept_at + chain.least, chain.earliest, now), due), chain))
     heapq.heapify(owed)
-    promised: dict[int, int] = {}
+    instants: dict[int, list[int]] = {}
     kept = True
     while owed:
         at, _, since, chain = heapq.heappop(owed)
@@ -97,8 +111,33 @@ def timetable(chains: Iterable[Chain]) -> Timetable:
                 ledger.take(at)
         else:
             at, kept = place_from(since, chain.ledgers), False
-        promised.setdefault(chain.key, at)
+        instants.setdefault(chain.key, []).append(at)
         # The question that finds it past its deadline is owed too: it may have finished right before.
         if at < chain.until:
             heapq.heappush(owed, (at + chain.period, next(order), at + min(chain.least, chain.period), chain))
-    return Timetable(promised, kept)
+    return Timetable(instants, kept)
+
+
+def followed(earlier: Timetable, chains: Sequence[Chain], now: int, slip: int) -> Timetable:
+    """Fills the ledgers as an earlier timetable says. A question may slip by so many milliseconds.
+
+    Not `kept` where it no longer can be, or where it does not have all of the chains.
+    """
+    asked_at = {chain.key: chain.kept_at for chain in chains}
+    owed = sorted(
+        (max(at, now), number)
+        for number, chain in enumerate(chains)
+        for at in earlier.instants.get(chain.key, ())
+        if at > chain.kept_at
+    )
+    instants: dict[int, list[int]] = {}
+    kept = True
+    for at, number in owed:
+        chain = chains[number]
+        if asked_at[chain.key] >= chain.until:
+            continue
+        at = place_from(at, chain.ledgers)
+        kept = kept and at - asked_at[chain.key] <= chain.period + slip
+        instants.setdefault(chain.key, []).append(at)
+        asked_at[chain.key] = at
+    return Timetable(instants, kept and all(asked_at[chain.key] >= chain.until for chain in chains))

@@ -40,6 +40,7 @@ class Admission:
 
     unsent: int = len(OPENING)
     submitted_at: int | None = None
+    made: bool = False  # its task is known
 
 
 @dataclass(slots=True, eq=False)
