@@ -61,6 +61,10 @@ class Problem(TypedDict):
             " EVENT_RETENTION_DAYS and is gone; read on with `after` one less."
         ),
     ]
+    vendor_error: Annotated[
+        NotRequired[JobError],
+        Field(description="With a vendor's refusal: what it said, to the first project alone."),
+    ]
 
 
 # --- assets and jobs -------------------------------------------------------------------------------------------------
@@ -257,7 +261,7 @@ class VendorStatus(TypedDict):
     healthy: bool
     reason: str | None
     since: Time
-    credits: Annotated[Decimal | None, Field(description="What is left, where the vendor says so.")]
+    credits: Annotated[Decimal | None, Field(description="What is left, where the vendor has said so.")]
 
 
 class Event(TypedDict):

@@ -45,9 +45,13 @@ TOLD: Mapping[EventType, Told] = {
     ),
     EventType.ENDPOINT_RECOVERED: Told("An endpoint that had failed takes deliveries again.", "Endpoint", "enabled"),
     EventType.DELIVERY_EXHAUSTED: Told("The last attempt of a delivery has failed.", "Delivery", "exhausted"),
-    EventType.VENDOR_UNAVAILABLE: Told("A vendor can't be reached or refuses us. First project only.", "VendorStatus"),
-    EventType.VENDOR_RECOVERED: Told("A vendor that was away answers again. First project only.", "VendorStatus"),
-    EventType.VENDOR_CREDITS_LOW: Told("An account's credits run out. First project only.", "VendorStatus"),
+    EventType.VENDOR_UNAVAILABLE: Told(
+        "A vendor refuses our key, and its jobs wait; or it gives no answers. First project only.", "VendorStatus"
+    ),
+    EventType.VENDOR_RECOVERED: Told("A vendor can be used again: its jobs go on. First project only.", "VendorStatus"),
+    EventType.VENDOR_CREDITS_LOW: Told(
+        "An account's credits have run out, and its jobs wait. First project only.", "VendorStatus"
+    ),
 }
 # What `POST /v1/endpoints/{id}/test` sends. It stands in no log, so it is none of the types.
 TEST_TYPE = "endpoint.test"

@@ -69,16 +69,35 @@ class VendorHealth(TypedDict):
 
 
 class Vendor(VendorHealth):
-    """How a vendor is doing, and what is under way there."""
+    """How a vendor is doing, and what is under way there.
+
+    What is wrong with an account, and when it is tried again, is shown to the first project alone.
+    """
 
     id: Annotated[str, Field(description="The vendor's name.", examples=["vanceai"])]
     object: Literal["vendor"]
     configured: bool
+    state: Annotated[
+        str,
+        string(
+            enum=["ok", "paused", "down"],
+            description="`paused`: it refuses our key, or the account is empty, so jobs wait and none is handed in."
+            " `down`: it can't be used now.",
+        ),
+    ]
+    next_probe_at: Annotated[
+        Time | None, Field(description="With `paused`: when it is tried next whether the account is good again.")
+    ]
     announces: Annotated[str, string(enum=["webhook", "poll"], description="How we hear of the end of its work.")]
     windows: list[Window]
     max_concurrent: int | None
     in_flight: Annotated[Count, Field(description="Tasks at the vendor now.")]
     next_poll_at: Time | None
+    next_keep_alive_at: Annotated[
+        Time | None,
+        Field(description="When a task must be asked or is lost, less a margin; null without a keep-alive."),
+    ]
+    waiting: Annotated[Count | None, Field(description="Requests that wait for their turn in the rate windows.")]
     queued: Count
     jobs: Annotated[dict[str, int], Field(description="Jobs that have not ended, by their state.")]
 

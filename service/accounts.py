@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import structlog
 
 from handlers.http import Http, origin
-from handlers.vendors import perfectcorp, picwish, vanceai
-from handlers.vendors.contract import Account, Pace, Vendor
+from handlers.vendors import ailabtools, perfectcorp, picwish, vanceai
+from handlers.vendors.contract import Account, Pace, TellsCredits, Vendor
 from service.clock import Clock
-from service.config import SECTIONS, Settings, section
+from service.config import Settings, section
 from service.metrics import Metrics
 from service.pacing.host import Host
+from service.pacing.purse import Purse
 from service.pacing.turns import Turns
 from service.security.egress import Guard
 from service.security.vault import Vault
@@ -43,14 +44,9 @@ class Known:
 KNOWN = (
     Known("vanceai", vanceai.VanceAI, vanceai.PACE),
     Known("perfectcorp", perfectcorp.PerfectCorp, perfectcorp.PACE),
+    Known("ailabtools", ailabtools.AILabTools, ailabtools.PACE),
     Known("picwish", picwish.PicWish, picwish.PACE),
 )
-
-
-def without_handler(settings: Settings) -> list[str]:
-    """Vendors with an account in the settings, and nobody here to use it."""
-    able = {known.name for known in KNOWN}
-    return [name for name in SECTIONS if name not in able and section(settings, name).secrets()]
 
 
 def http(
@@ -111,12 +107,15 @@ async def open_all(
             now=clock.now,
             secrets=secrets,
         )
-        contracted.append(Contracted(vendor, account, turns, own.unconfirmed))
+        purse = Purse(own.credits_low if isinstance(vendor, TellsCredits) else None)
+        if own.credits_low is not None and not isinstance(vendor, TellsCredits):
+            log.warning(
+                "vendor.credits_untold", vendor=known.name, says="CREDITS_LOW has no effect: it tells no balance"
+            )
+        contracted.append(Contracted(vendor, account, turns, own.unconfirmed, purse=purse))
     for entry in contracted:
         # When all have joined: what one may send depends on what the others at the host have sent.
         await entry.turns.load()
     for host in hosts.values():
         host.open()
-    for name in without_handler(settings):
-        log.warning("vendor.no_handler", vendor=name, says="it has credentials, but this version can't work with it")
     return Vendors(vendors, contracted)

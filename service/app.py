@@ -21,7 +21,7 @@ from service.heart import Heart
 from service.lookups import Lookups
 from service.metrics import Metrics
 from service.opening import asset_store, database_of
-from service.pipeline import retry
+from service.pipeline import retry, trouble
 from service.pipeline.accept import Accept
 from service.pipeline.core import Core
 from service.pipeline.crew import crew, delivery_scan
@@ -187,6 +187,8 @@ async def running(
             },
         )
         made_key = await _admin_key(core, settings, show_key)
+        for contracted in vendors:
+            await trouble.take_up(core, contracted)
         # Before anything else the tasks that die unasked.
         urgent = [workers[POLL, contracted.name] for contracted in vendors if contracted.turns.keeps_alive]
         everyone = [*urgent, scan, heart, retention, *(one for one in workers.values() if one not in urgent)]
@@ -195,10 +197,16 @@ async def running(
         try:
             yield Wirephoto(settings, core, site, made_key, heart.lost)
         finally:
+            last = [*urgent, heart]
+            others = [worker for worker in everyone if worker not in last]
+            for contracted in vendors:
+                contracted.turns.cut(all_but_kept=True)
+            # Together: what one finishes may be another's next work, which the store keeps.
+            await asyncio.gather(deliver.stop(GRACE_SECONDS), *(worker.stop(GRACE_SECONDS) for worker in others))
+            # Only now: a paid call may be waited for longer than a task lives unasked.
             for contracted in vendors:
                 contracted.turns.cut()
-            # Together: what one finishes may be another's next work, which the store keeps.
-            await asyncio.gather(deliver.stop(GRACE_SECONDS), *(worker.stop(GRACE_SECONDS) for worker in everyone))
+            await asyncio.gather(*(worker.stop(GRACE_SECONDS) for worker in last))
             try:
                 await database.write(nodes.end, node, clock.now())
             except StoreUnavailable as error:

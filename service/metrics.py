@@ -113,10 +113,18 @@ class Metrics(Collector):
         self.commit_units = Spread("store_commit_units", "Units in one commit of the store's writer.", SIZES)
         self.commit_time = Spread("store_commit_seconds", "One transaction of the store's writer, fsync too.", QUICK)
         self.store_up = Level("store_up", "Whether the store can be read.")
+        self.vendor_paused = Level("vendor_paused", "Whether a vendor's account is paused.", "vendor")
         self.jobs_waiting = Level("jobs_waiting", "Jobs that wait for a step.", "step", "vendor")
         self.jobs_overdue = Level("jobs_overdue_seconds", "How late the longest waiting one is.", "step", "vendor")
         self.jobs_in_hand = Level("jobs_in_hand", "Jobs that a worker holds.", "step", "vendor")
         self.tasks_open = Level("tasks_open", "Tasks at a vendor.", "vendor")
+        self.vendor_left = Level(
+            "vendor_window_left", "Requests that a rate window still lets through.", "vendor", "scope", "seconds"
+        )
+        self.vendor_waiting = Level("vendor_requests_waiting", "Requests that wait for their turn.", "vendor")
+        self.vendor_keep_alive = Level(
+            "vendor_keep_alive_seconds", "Until the next task must be asked; negative: late.", "vendor"
+        )
         self.deliveries_waiting = Level("deliveries_waiting", "Deliveries that wait for their next attempt.")
         self.deliveries_overdue = Level("deliveries_overdue_seconds", "How late the longest waiting one is.")
         self.deliveries_in_hand = Level("deliveries_in_hand", "Deliveries that a node holds, queued or under way.")

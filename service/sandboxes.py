@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+from handlers.sandbox.ailabtools import AILabToolsSandbox
 from handlers.sandbox.perfectcorp import PerfectCorpSandbox
 from handlers.sandbox.picwish import PicWishSandbox
 from handlers.sandbox.server import Sandbox
@@ -15,6 +16,7 @@ MAKE: Mapping[str, Callable[..., Sandbox[Any, Any]]] = {
     "vanceai": VanceAISandbox,
     "perfectcorp": PerfectCorpSandbox,
     "picwish": PicWishSandbox,
+    "ailabtools": AILabToolsSandbox,
 }
 
 

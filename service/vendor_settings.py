@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
@@ -61,6 +62,7 @@ class VendorSettings(BaseModel):
     deadline_seconds: float | None = Field(None, gt=0)
     call_seconds: float | None = Field(None, gt=0)  # how long the paid call, with its upload, may take
     unconfirmed: Unconfirmed = Unconfirmed.RESUBMIT
+    credits_low: Decimal | None = Field(None, ge=0)  # the operator is told when less is left, in the vendor's unit
 
     @field_validator("base_url")
     @classmethod

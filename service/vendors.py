@@ -1,14 +1,18 @@
 """The vendors this service is contracted with: the handler, the account, the pace, by name."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from handlers.vendors.contract import Account, Vendor, VendorError
+from handlers.vendors.contract import Account, Vendor
 from schemas.catalogue import Operation
-from schemas.job import ErrorClass, Job
-from service.pacing.health import Call, Health
+from schemas.job import Job
+from service.pacing.doors import Door
+from service.pacing.health import Health
+from service.pacing.purse import Purse
 from service.pacing.turns import Turns
+from service.vendor_memory import account_id
 from service.vendor_settings import Unconfirmed
 
 
@@ -19,6 +23,8 @@ class Contracted:
     turns: Turns  # the account's own
     unconfirmed: Unconfirmed
     health: Health = field(default_factory=Health)
+    purse: Purse = field(default_factory=lambda: Purse(None))
+    settling: asyncio.Lock = field(default_factory=asyncio.Lock)  # what `health` has changed is written down in order
 
     @property
     def name(self) -> str:
@@ -28,18 +34,20 @@ class Contracted:
         """Accept has checked that it exists."""
         return self.vendor.operations[job.operation.partition("/")[2]]
 
-    @contextmanager
-    def heard(self, call: Call, now: Callable[[], int]) -> Iterator[None]:
-        """Around a call of the vendor: what comes of it tells of the vendor's health."""
-        try:
-            yield
-        except VendorError as error:
-            if error.error_class is ErrorClass.RATE_LIMIT:
-                self.turns.refused(error.retry_after)
-            self.health.failed(call, error.error_class, error.code, now())
-            raise
-        else:
-            self.health.answered(call)
+    @cached_property
+    def account_id(self) -> str:
+        """As the store knows the account."""
+        return account_id(self.account.secrets)
+
+    @cached_property
+    def door(self) -> Door:
+        return Door(self.health)
+
+    @property
+    def next_probe_at(self) -> int | None:
+        """When it is tried next whether the account is good again; None while nothing is paused."""
+        times = [trouble.probe_at for trouble in self.health.pausing if trouble.probe_at is not None]
+        return min(times, default=None)
 
     @property
     def max_concurrent(self) -> int:

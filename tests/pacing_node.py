@@ -252,7 +252,6 @@ class Branch:
 
     async def _poll(self, row: Row) -> None:
         tracked = self.turns.tracked(row.it.row) or self.turns.track(row.it, row.job.operation)
-        asked_at = self.world.clock.now()
         least = self.turns.member.least_ms
         ask = partial(self.world.vendor.asked, row.job.name, least=least)
         try:
@@ -263,19 +262,19 @@ class Branch:
         except TaskEnded:
             return
         except VendorError as error:
-            self.turns.not_heard(tracked)
+            self.turns.not_heard(tracked, arrived=error.error_class is not ErrorClass.RATE_LIMIT)
             self._let_go(row, self._due_after(error, tracked))
         else:
             if not row.job.ended:
-                self._told(row, tracked, said, asked_at)
+                self._told(row, tracked, said)
 
     def _due_after(self, error: VendorError, tracked: Tracked) -> int:
         if self.turns.keeps_alive:
             return self.turns.due_at(tracked)
         return self.world.clock.now() + round(1000 * max(self.pace.interval, error.retry_after or 0))
 
-    def _told(self, row: Row, tracked: Tracked, said: Said, asked_at: int) -> None:
-        now = self.world.clock.now()
+    def _told(self, row: Row, tracked: Tracked, said: Said) -> None:
+        now, asked_at = self.world.clock.now(), self.turns.asked_at(tracked)
         if said is Said.FINISHED:
             operation, known = self.turns.finished(tracked)
             self.world.store.learned[self.name, operation] = Learned(known.as_json(), known.seen)

@@ -122,6 +122,19 @@ def cartoon(image: Image.Image, strength: float) -> Image.Image:
     return ImageChops.multiply(flat, Image.merge("RGB", (edges, edges, edges)))
 
 
+def toned(image: Image.Image, style: Image.Image) -> Image.Image:
+    """The picture in the tones of another: each channel gets its mean, and its spread within bounds."""
+    flat, ground = on_background(image), on_background(style)
+    own, wanted = ImageStat.Stat(flat), ImageStat.Stat(ground)
+    bands = []
+    for band, channel in enumerate(flat.split()):
+        spread = max(0.5, min(2.0, wanted.stddev[band] / max(own.stddev[band], 1.0)))
+        mean, target = own.mean[band], wanted.mean[band]
+        table = [round(max(0.0, min(255.0, (value - mean) * spread + target))) for value in range(256)]
+        bands.append(channel.point(table))
+    return Image.merge("RGB", bands)
+
+
 def colorize(image: Image.Image, warmth: float) -> Image.Image:
     """Tones for a black-and-white photograph; `warmth` 0–1 moves the middle from blue-grey to brown."""
     middle = (int(90 + 90 * warmth), 120, int(150 - 70 * warmth))

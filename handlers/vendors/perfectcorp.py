@@ -5,8 +5,8 @@ charged when it succeeds; the same request_id again starts nothing and costs not
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -19,7 +19,6 @@ from handlers.vendors import perfectcorp_words as words
 from handlers.vendors import reading
 from handlers.vendors.contract import (
     LARGEST_STYLE_PAGE,
-    MAX_RESULT_BYTES,
     Account,
     Credits,
     HasStyles,
@@ -30,7 +29,7 @@ from handlers.vendors.contract import (
     Purpose,
     Submitted,
     Task,
-    TellsCredits,
+    TellsCreditHistory,
     Vendor,
     VendorError,
     Window,
@@ -38,7 +37,6 @@ from handlers.vendors.contract import (
 )
 from handlers.vendors.perfectcorp_auth import Tokens
 from handlers.vendors.perfectcorp_slots import Slots
-from handlers.vendors.reading import Meaning
 from schemas.callback import Callback, Update, Via
 from schemas.catalogue import Operation
 from schemas.job import ErrorClass
@@ -53,18 +51,14 @@ PACE = Pace(
     blocking_call=30.0,
     windows=(Window("ip", 100, 300.0), Window("account", 100, 60.0)),
     keep_alive=10.0,
+    least=1.0,  # polling_interval: the minimum, and far from affordable
     max_concurrent=16,
 )
 QUERY_SECONDS = 8.0  # less than the keep-alive: an answer that never comes leaves time to ask once more
 LOOK_SECONDS = 15.0
-DOWNLOAD_SECONDS = 300.0
-REDIRECTS = 3
-LINK_DEAD = Meaning(ErrorClass.EXPIRED, "the result's link is dead", retryable=True)
-# How storages answer for a signed link that has run out.
-_DEAD = frozenset({400, 401, 403, 404, 410})
 
 
-class PerfectCorp(Vendor, TellsCredits, HasStyles):
+class PerfectCorp(Vendor, TellsCreditHistory, HasStyles):
     """Needs the secrets `client_id` and `client_secret`.
 
     `features` tell how declared features are called; `slugs` stand in for the table's, by the operation's name.
@@ -149,18 +143,8 @@ class PerfectCorp(Vendor, TellsCredits, HasStyles):
     def read(self, callback: Callback, task: Task | None) -> Update:
         return words.read(callback, None if task is None else task.id)
 
-    @asynccontextmanager
-    async def fetch(self, account: Account, source: Mapping[str, Any]) -> AsyncIterator[Stream]:
-        """A link into storage: no request of the API, so no turn, and no business of the token's."""
-        opening = account.public_http.stream(
-            "GET",
-            str(source["url"]),
-            deadline=DOWNLOAD_SECONDS,
-            max_bytes=MAX_RESULT_BYTES,
-            redirects=REDIRECTS,
-        )
-        async with reading.result(opening, _refuse_result) as stream:
-            yield stream
+    def fetch(self, account: Account, source: Mapping[str, Any]) -> AbstractAsyncContextManager[Stream]:
+        return reading.linked_result(account.public_http, str(source["url"]))
 
     # -- looks -----------------------------------------------------------------------------------------------------
 
@@ -336,13 +320,6 @@ def _images(work: Work) -> dict[str, InputFile]:
         message = f"Perfect Corp takes files, not links: {', '.join(missing)}"
         raise VendorError(message, ErrorClass.INPUT, "no_file", permanent=True)
     return images
-
-
-def _refuse_result(answer: Answer) -> VendorError:
-    if reading.fine(answer.status):
-        return reading.not_a_picture(answer)
-    meaning = LINK_DEAD if answer.status in _DEAD else reading.by_status(answer.status)
-    return reading.refused(meaning, answer.status, "", answer.headers)
 
 
 def _page(after: str | None, limit: int) -> dict[str, str]:

@@ -7,7 +7,7 @@ public key: base64 of an X.509 SubjectPublicKeyInfo (seed 000, "Authentication";
 import asyncio
 import base64
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -28,6 +28,9 @@ LIVES_MS = 2 * 3_600_000
 MARGIN_MS = 5 * 60_000
 # A renewal that failed is not tried with every request.
 PAUSE_MS = 30_000
+# Nor is one that nobody can go on without: once more at once, then after waits that double.
+FIRST_PAUSE_MS = 1_000
+LONGEST_PAUSE_MS = 16_000
 AUTH_SECONDS = 15.0
 # Its 4xx mean that the credentials do not fit, whatever the number.
 _REFUSED = frozenset({400, 401, 403, 422})
@@ -55,9 +58,22 @@ class _Held:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     token: Token | None = None
     renew_at: int = 0
+    refusal: VendorError | None = None  # what all are told until `again_at`
+    refusals: int = 0
+    again_at: int = 0
 
     def take(self, token: Token) -> None:
         self.token, self.renew_at = token, token.until - MARGIN_MS
+        self.refusal, self.refusals = None, 0
+
+    def failed(self, error: VendorError, now: int) -> None:
+        pause = FIRST_PAUSE_MS << (self.refusals - 1) if 0 < self.refusals < 30 else 0
+        self.refusal, self.refusals = error, min(self.refusals + 1, 29)
+        self.again_at = now + min(pause, LONGEST_PAUSE_MS)
+
+    def waits(self, now: int) -> bool:
+        # A clock that was set back makes nobody wait for longer.
+        return self.refusal is not None and now < self.again_at <= now + LONGEST_PAUSE_MS
 
     def opens(self, now: int, refused: str | None) -> bool:
         return self.token is not None and self.token.opens(now, refused)
@@ -100,10 +116,13 @@ class Tokens:
             held.take(kept)
         if held.fresh(account.now(), refused):
             return  # before a restart, or by another node
+        if held.refusal is not None and held.waits(account.now()):
+            raise replace(held.refusal)
         try:
             token = await _had(account)
-        except VendorError:
+        except VendorError as error:
             if not held.opens(account.now(), refused):
+                held.failed(error, account.now())
                 raise
             held.renew_at = account.now() + PAUSE_MS
             return

@@ -5,8 +5,8 @@ status, the body's `status` and the task's `state`; only together do they mean s
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +14,6 @@ from urllib.parse import quote
 from handlers.http import Answer, Part, Stream
 from handlers.vendors import reading
 from handlers.vendors.contract import (
-    MAX_RESULT_BYTES,
     Accepted,
     Account,
     InputLink,
@@ -43,8 +42,6 @@ PACE = Pace(
     windows=(Window("account", 2, 1.0),),
 )
 QUERY_SECONDS = 15.0
-DOWNLOAD_SECONDS = 300.0
-REDIRECTS = 3
 NO_TASK = "00000000-0000-0000-0000-000000000000"
 RESULT_LIVES_SECONDS = 3600
 
@@ -77,9 +74,6 @@ FAILURES: Mapping[int, Meaning] = {
 OTHER_FAILURE = Meaning(ErrorClass.VENDOR, "processing failed for a reason that the document does not list")
 NO_IMAGE = Meaning(ErrorClass.VENDOR, "the vendor reports success, but no image", retryable=True)
 TASK_GONE = Meaning(ErrorClass.EXPIRED, "the vendor does not know the task any more", retryable=True)
-LINK_DEAD = Meaning(ErrorClass.EXPIRED, "the result's link is dead", retryable=True)
-# How storages answer for a signed link that has run out.
-_DEAD = frozenset({400, 401, 403, 404, 410})
 
 _FLAG: Mapping[str, Any] = {"type": "integer", "enum": [0, 1], "default": 0}
 _IMAGE = InputSpec(
@@ -262,18 +256,8 @@ class PicWish(Vendor):
         outputs = tuple(FoundOutput(name, {"url": url}, RESULT_LIVES_SECONDS) for name, url in links.items())
         return replace(said, state=UpdateState.SUCCEEDED, outputs=outputs, charged=Charged.YES)
 
-    @asynccontextmanager
-    async def fetch(self, account: Account, source: Mapping[str, Any]) -> AsyncIterator[Stream]:
-        """A link into storage: no request of the API, so no turn, and no business of the key's."""
-        opening = account.public_http.stream(
-            "GET",
-            str(source["url"]),
-            deadline=DOWNLOAD_SECONDS,
-            max_bytes=MAX_RESULT_BYTES,
-            redirects=REDIRECTS,
-        )
-        async with reading.result(opening, _refuse_result) as stream:
-            yield stream
+    def fetch(self, account: Account, source: Mapping[str, Any]) -> AbstractAsyncContextManager[Stream]:
+        return reading.linked_result(account.public_http, str(source["url"]))
 
     async def _query(self, account: Account, purpose: Purpose, operation: str, task_id: str) -> Answer:
         url = f"{_url(account, operation)}/{quote(task_id, safe='')}"
@@ -330,13 +314,6 @@ def _fault(account: Account, answer: Answer, *, paid: bool = False) -> VendorErr
     # No idempotency key at this vendor: what broke after the task was made is made again, and paid again.
     accepted = Accepted.UNKNOWN if paid and 500 <= status < 600 else Accepted.NO
     return reading.refused(reading.by_status(status), status, message, answer.headers, accepted)
-
-
-def _refuse_result(answer: Answer) -> VendorError:
-    if reading.fine(answer.status):
-        return reading.not_a_picture(answer)
-    meaning = LINK_DEAD if answer.status in _DEAD else reading.by_status(answer.status)
-    return reading.refused(meaning, answer.status, "", answer.headers)
 
 
 def _read_status(said: Update, status: int) -> Update:

@@ -15,8 +15,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
-from handlers.http import Answer, Stream, TransportError, retry_after
-from handlers.vendors.contract import Accepted, VendorError
+from handlers.http import Answer, Http, Stream, TransportError, retry_after
+from handlers.vendors.contract import MAX_RESULT_BYTES, Accepted, VendorError
 from schemas.callback import Callback, Via
 from schemas.job import ErrorClass
 
@@ -72,6 +72,12 @@ _BY_STATUS: Mapping[int, Meaning] = {
     429: Meaning(ErrorClass.RATE_LIMIT, "too many requests", permanent=False, retryable=True, of_task=False),
 }
 
+LINK_DEAD = Meaning(ErrorClass.EXPIRED, "the result's link is dead", retryable=True)
+# How storages answer for a signed link that has run out.
+_DEAD = frozenset({400, 401, 403, 404, 410})
+_DOWNLOAD_SECONDS = 300.0
+_REDIRECTS = 3
+
 _BY_KIND: Mapping[str, Meaning] = {
     "timeout": Meaning(ErrorClass.TIMEOUT, "", permanent=False),
     "refused_address": Meaning(ErrorClass.VENDOR, ""),
@@ -125,7 +131,9 @@ def told_apart(*, paid: bool = False) -> Iterator[None]:
     except TransportError as error:
         meaning = _BY_KIND.get(error.kind, _SERVER)
         accepted = Accepted.UNKNOWN if paid and error.sent else Accepted.NO
-        raise refused(meaning, error.kind, str(error), {}, accepted) from error
+        fault = refused(meaning, error.kind, str(error), {}, accepted)
+        fault.sent = error.sent
+        raise fault from error
     except OSError as error:
         # Raised while the request was being made up: a picture of ours can't be read. Nothing was sent.
         message = f"the picture can't be read here: {error.strerror}"
@@ -337,6 +345,18 @@ async def result(
                 body = head + await _take(rest, _LONGEST_WORDS)
                 raise refuse(Answer(stream.status, stream.headers, body, truncated=False, ms=0))
             yield _Begun(stream, head, rest)
+
+
+def linked_result(http: Http, url: str) -> AbstractAsyncContextManager[Stream]:
+    """The result behind a link into storage: no request of the API, so no turn, and no business of the key's."""
+    opening = http.stream("GET", url, deadline=_DOWNLOAD_SECONDS, max_bytes=MAX_RESULT_BYTES, redirects=_REDIRECTS)
+    return result(opening, _refused_link)
+
+
+def _refused_link(answer: Answer) -> VendorError:
+    if fine(answer.status):
+        return not_a_picture(answer)
+    return refused(LINK_DEAD if answer.status in _DEAD else by_status(answer.status), answer.status, "", answer.headers)
 
 
 def not_a_picture(answer: Answer) -> VendorError:

@@ -24,7 +24,7 @@ from handlers.vendors.contract import (
     Purpose,
     Submitted,
     Task,
-    TellsCredits,
+    TellsCreditHistory,
     Vendor,
     VendorError,
     Work,
@@ -76,7 +76,7 @@ STATES: Mapping[str, UpdateState] = {
 _ENDPOINTS: Mapping[Via, str] = {Via.POLL: "progress", Via.REPLY: "transform"}
 
 
-class VanceAI(Vendor, TellsCredits):
+class VanceAI(Vendor, TellsCreditHistory):
     """Needs the secret `api_token`. `recolor_name`: sd_recolor's config, which the document calls by two names."""
 
     name = "vanceai"

@@ -1,8 +1,8 @@
 """What is to be checked of the vendors: whether each takes its credentials, by a call that costs nothing.
 
 The call is not counted in the store's rate windows: a check runs beside a service, in another process, and must not
-write to its store. It is one request, so at worst a window is overrun by one, once: the vendor's 429 that may follow
-is waited out by whoever gets it, as any is.
+write to its store. It is one request, two where there must be a token first (Perfect Corp), so at worst a window is
+overrun by as many, once: the vendor's 429 that may follow is waited out by whoever gets it, as any is.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from handlers.http import Answer, Http
 from handlers.vendors.contract import Account, Purpose, VendorError
 from schemas.job import ErrorClass
-from service.accounts import KNOWN, Known, without_handler
+from service.accounts import KNOWN, Known
 from service.checkup.findings import Finding, fault, note, ok
 from service.clock import SystemClock
 from service.config import PREFIX, SECTIONS, Settings, section
@@ -50,9 +50,6 @@ async def vendors(settings: Settings, *, up: bool) -> Sequence[Finding]:
     """One finding a vendor, one where there is none, and one of the clock where a vendor's tells another time."""
     looked = await asyncio.gather(*(_vendor(settings, known) for known in KNOWN))
     findings = [finding for finding, _ in looked]
-    for name in without_handler(settings):
-        says = "has credentials, but this version can't work with it yet: its operations are not offered"
-        findings.append(note(f"vendor {name}", says, "upgrade once a version can; until then they do nothing"))
     if not any(section(settings, known.name).secrets() for known in KNOWN):
         mend = f"set {' or '.join(map(_setting, KNOWN))}; to try without an account: wirephoto serve --sandbox"
         if up:

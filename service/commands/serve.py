@@ -98,7 +98,7 @@ def _ports(ctx: click.Context, param: click.Parameter, value: str) -> Mapping[st
 @click.option(
     "--ports",
     # Fixed ones, so that settings once pasted still fit tomorrow.
-    default="vanceai=8091,picwish=8092,perfectcorp=8093",
+    default="vanceai=8091,picwish=8092,perfectcorp=8093,ailabtools=8094",
     show_default=True,
     callback=_ports,
     help="Each vendor's port; 0 takes a free one.",

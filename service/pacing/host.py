@@ -46,15 +46,24 @@ class Host:
         self._finishing: set[asyncio.Task[None]] = set()
         self._pump: asyncio.Task[None] | None = None
         self._closed = False
+        self._closing = False
 
     def open(self) -> None:
         self._pump = asyncio.create_task(self._run(), name=f"turns at {self.name}")
 
-    def cut(self) -> None:
-        """The service stops: whoever waits is cut off, and their rows tell the next start what they wanted."""
-        self._closed = True
-        for future in self._futures.values():
-            future.cancel()
+    def cut(self, *, all_but_kept: bool = False) -> None:
+        """The service stops: whoever waits is cut off, and their rows tell the next start what they wanted.
+
+        `all_but_kept`: who asks a task that dies unasked still has turns, while others finish what they hold.
+        """
+        self._closing, self._closed = True, not all_but_kept
+        for wait, future in self._futures.items():
+            if self._cuts(wait):
+                future.cancel()
+
+    def _cuts(self, wait: Wait) -> bool:
+        kept = wait.task is not None and wait.member.pace.keep_alive is not None
+        return self._closed or (self._closing and not kept)
 
     async def close(self) -> None:
         self.cut()
@@ -110,7 +119,7 @@ class Host:
 
     async def _await(self, wait: Wait) -> Sending | Admission:
         future: asyncio.Future[Sending | Admission] = asyncio.get_running_loop().create_future()
-        if self._closed:
+        if self._cuts(wait):
             raise asyncio.CancelledError
         self._futures[wait] = future
         self.pacer.waiting.append(wait)

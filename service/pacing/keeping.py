@@ -190,10 +190,12 @@ class Keeping:
             for admission in self._openings(member, extra if mine else None, jobs, only, all_=extra is not None):
                 chains += self._opened(member, admission, now, care, ledgers)
             for task in member.tasks.values():
-                kept_at = now if task is asked else task.asking_since or task.kept_at
+                # Of an unsure one nobody knows how it fared: it is due at once.
+                last = now - self.period(member, care) if task.unsure else task.kept_at
                 chain = Chain(
                     task.key,
-                    kept_at,
+                    now if task is asked else task.asking_since or last,
+                    task.again_at,
                     task.earliest_at,
                     max(member.least_ms, 1),
                     self.period(member, care),
@@ -225,7 +227,7 @@ class Keeping:
         if begun_at is not None:
             until = begun_at + round(1000 * member.pace.deadline)
             period = self.period(member, care)
-            yield Chain(_key(admission), begun_at, begun_at, max(member.least_ms, 1), period, until, ledgers)
+            yield Chain(_key(admission), begun_at, 0, begun_at, max(member.least_ms, 1), period, until, ledgers)
 
     def _ledgers(self, windows: Windows, now: int, care: Care, *, empty: bool) -> tuple[Ledger, ...]:
         """What was sent, as a promise sees it: a request counts from its sending until its answer and the window."""

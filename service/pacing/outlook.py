@@ -19,8 +19,9 @@ def of(member: Member, task: Tracked) -> Outlook:
 
 
 def floor(member: Member, task: Tracked) -> int:
-    """No question is asked sooner, but to keep the task alive."""
-    return max(task.kept_at + member.least_ms, task.earliest_at)
+    """No question is asked sooner, but to keep the task alive; past its deadline it need not wait for long."""
+    wanted = max(task.kept_at + member.least_ms, task.earliest_at)
+    return max(min(wanted, task.deadline_at), task.again_at)
 
 
 def _worked_out(member: Member, task: Tracked) -> Outlook:

@@ -20,8 +20,6 @@ from service.pacing.keeping import Keeping
 from service.pacing.waits import OPENING, Admission, Member, Tracked, Wait
 from service.pacing.windows import Sent, Windows
 
-# Between two tries to keep a task alive, after one that was in vain.
-_AGAIN_MS = 200
 # What does not fit beside the promises may fit later although no window opens: a task's end comes nearer.
 LOOK_AGAIN_MS = 2_000
 # A person who waits for credits or styles has waited long enough to be let in between jobs.
@@ -98,7 +96,9 @@ class Pacer:
     def unsend(self, wait: Wait, entries: Sequence[tuple[Windows, Sent]]) -> None:
         """It was counted, and then never sent."""
         for windows, entry in entries:
-            windows.sent.remove(entry)
+            # The store may have been away for longer than a window remembers.
+            if entry in windows.sent:
+                windows.sent.remove(entry)
         if wait.task is not None:
             wait.task.asking_since = None
         self.changed()
@@ -130,9 +130,7 @@ class Pacer:
     def heard(self, task: Tracked, *, kept: bool) -> None:
         """A question has ended; `kept`: with an answer that the vendor counts as a question."""
         if task.asking_since is not None and kept:
-            task.kept_at = task.asking_since
-        elif task.asking_since is not None:
-            task.tried_at = task.asking_since
+            task.kept_at, task.unsure = task.asking_since, False
         task.asking_since = None
         self.changed()
 
@@ -207,8 +205,7 @@ class Pacer:
 
     def worth_at(self, member: Member, task: Tracked) -> int:
         """When a question to it is first worth its price, by what is known of such tasks."""
-        worth_at, floor = outlook.of(member, task).worth_at, outlook.floor(member, task)
-        return min(max(worth_at, floor), max(task.deadline_at, floor))
+        return max(min(outlook.of(member, task).worth_at, task.deadline_at), outlook.floor(member, task))
 
     # -- judgement -------------------------------------------------------------------------------------------------
 
@@ -229,7 +226,7 @@ class Pacer:
     def _rank_of_question(self, member: Member, task: Tracked, now: int) -> Rank | None:
         if self._keeping.period(member) and self._keep_at(member, task, now) <= now:
             return Rank.KEEP
-        if now < min(outlook.floor(member, task), task.deadline_at):
+        if now < outlook.floor(member, task):
             return None
         likely_at = outlook.of(member, task).likely_at
         if likely_at is not None and likely_at <= now:
@@ -257,7 +254,7 @@ class Pacer:
         if task is None:
             at = [wait.since + PATIENT_MS] if wait.purpose is Purpose.LOOK else []
         else:
-            floor = min(outlook.floor(member, task), task.deadline_at)
+            floor = outlook.floor(member, task)
             ages = [
                 outlook.of(member, task).likely_at,
                 None if member.hungry and self._keeping.period(member) else self.worth_at(member, task),
@@ -269,7 +266,7 @@ class Pacer:
 
     def _keep_at(self, member: Member, task: Tracked, now: int) -> int:
         """When it must be asked for its keep-alive."""
-        return max(self._keeping.due_at(member, task, now), task.tried_at + _AGAIN_MS)
+        return max(self._keeping.due_at(member, task, now), task.again_at)
 
     def _next_change(self, now: int) -> int:
         """When something may fit that does not now: the next request falls out of a window, or time has passed."""

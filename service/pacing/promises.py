@@ -54,12 +54,13 @@ class Ledger:
 class Chain:
     """A task's questions, should it live to its deadline: one each `period` at the latest, the last one after `until`.
 
-    Times in milliseconds. `kept_at`: when it was last asked. Not sooner than `earliest` and than `least` after another.
-    All of them count in its `ledgers`.
+    Times in milliseconds. `kept_at`: when it was last asked. Not sooner than `earliest` and than `least` after another,
+    where that is in time; and not before `again`. All of them count in its `ledgers`.
     """
 
     key: int
     kept_at: int
+    again: int
     earliest: int
     least: int
     period: int
@@ -97,8 +98,9 @@ def timetable(chains: Iterable[Chain], now: int) -> Timetable:
     owed = []
     for chain in chains:
         # What is late already is due now.
-        due = max(chain.kept_at + chain.period, now)
-        owed.append((due, next(order), min(max(chain.kept_at + chain.least, chain.earliest, now), due), chain))
+        due = max(chain.kept_at + chain.period, chain.again, now)
+        since = max(chain.kept_at + chain.least, chain.earliest, chain.again, now)
+        owed.append((due, next(order), min(since, due), chain))
     heapq.heapify(owed)
     instants: dict[int, list[int]] = {}
     kept = True

@@ -14,12 +14,17 @@ from service.pacing.waits import Admission, Member, Tracked, Wait
 from service.pacing.windows import COUNTED_WITHIN_MS, Sent, WindowState
 from service.store import lives, submissions, vendor_requests
 from service.store.submissions import Submission
+from service.store.vendor_requests import Request
 
 # After a 429 that does not say how long: doubled with each in a row.
 REFUSED_MS = 1_000
 # A vendor may not know a task at once.
 MISSED_MEANS_LOST = 2
 LONGEST_REFUSED_MS = 60_000
+# Between two tries to keep a task alive, where the vendor has not counted the first.
+AGAIN_MS = 200
+# A request that was counted goes out when its row is on the disk: so long after, at most.
+SENT_WITHIN_MS = 250
 
 
 class Turns:
@@ -35,6 +40,7 @@ class Turns:
         self._pace = pace
         self._vendor = vendor
         self._lives: dict[str, Lives] = {}
+        self._jobs: dict[int, set[int]] = {}
         self._refusals = 0
         self.member = Member(vendor, account, pace)
         host.pacer.join(self.member)
@@ -52,9 +58,11 @@ class Turns:
         db, now = self._host.db, self._clock.now()
         for operation, learned in (await db.read(lives.of_vendor, self._vendor)).items():
             self._lives[operation] = Lives.from_json(learned.weights, learned.seen)
-        for submission, operation in await db.read(submissions.in_flight, self._vendor):
+        unsure = [
             self.track(submission, operation)
-        since = now - self._host.pacer.longest_ms
+            for submission, operation in await db.read(submissions.in_flight, self._vendor)
+        ]
+        since = now - max(self._host.pacer.longest_ms, self.member.least_ms)
         earlier = await db.read(vendor_requests.since, self._vendor, self._host.name, since)
         # The store has times of the wall clock, which may have been set meanwhile: nothing lies in the future. What was
         # under way then has ended by now.
@@ -70,11 +78,16 @@ class Turns:
         self.member.windows.sent = deque(
             Sent(end + offset, end + offset) for end, entry in ends if entry.counts_for(self.member.account)
         )
+        # The last request may have been a question to any of these, whose answer nobody took down.
+        last = max((_sent_by(entry) for entry in earlier if entry.counts_for(self.member.account)), default=0)
+        for task in unsure:
+            task.unsure = self.keeps_alive
+            task.again_at = max(task.kept_at, min(last, now) + offset) + self.member.least_ms
         self._host.changed()
 
-    def cut(self) -> None:
-        """The service stops: whoever waits here is cut off."""
-        self._host.cut()
+    def cut(self, *, all_but_kept: bool = False) -> None:
+        """The service stops: whoever waits here is cut off; `all_but_kept`: questions go on that keep tasks alive."""
+        self._host.cut(all_but_kept=all_but_kept)
 
     # -- turns -----------------------------------------------------------------------------------------------------
 
@@ -153,6 +166,7 @@ class Turns:
             job=submission.job,
             operation=operation,
         )
+        self._jobs.setdefault(submission.job, set()).add(submission.row)
         self._host.pacer.track(self.member, task)
         self._host.changed()
         return task
@@ -165,27 +179,44 @@ class Turns:
 
         `wait_ms`: the least wait that the vendor asked for.
         """
-        self._refusals = 0
+        self._refusals = task.missed = 0
         self._host.pacer.heard(task, kept=True)
+        now = self._clock.monotonic()
         # From the answer on: the question may have come to the vendor right before.
-        task.earliest_at = self._clock.monotonic() + (self.member.least_ms if wait_ms is None else wait_ms)
+        task.again_at = now + self.member.least_ms
+        task.earliest_at = 0 if wait_ms is None else now + wait_ms
         self._host.changed()
         return self.due_at(task)
 
-    def not_heard(self, task: Tracked) -> None:
-        """It was asked in vain: that keeps nothing alive."""
+    def asked_at(self, task: Tracked) -> int:
+        """When the question went out that is under way, by the wall clock."""
+        return self._wall(task.asking_since or self._clock.monotonic())
+
+    def not_heard(self, task: Tracked, *, arrived: bool = True) -> None:
+        """It was asked in vain: that keeps nothing alive. `arrived`: the vendor may have counted the question.
+
+        Its keep-alive is tried again as soon as it may be. Any other question can wait: a vendor that answers nothing
+        must not be asked until the windows are full.
+        """
+        now, asked_at = self._clock.monotonic(), task.asking_since
+        again_at = now + (max(self.member.least_ms, AGAIN_MS) if arrived and asked_at is not None else AGAIN_MS)
+        if task.kept_at + round(1000 * (self._pace.keep_alive or 0)) <= now:
+            # Most likely lost: the windows belong to those that are not.
+            again_at = max(again_at, (asked_at or now) + round(1000 * self._pace.interval))
+        task.again_at = max(task.again_at, again_at)
         self._host.pacer.heard(task, kept=False)
+        task.earliest_at = max(task.earliest_at, now + round(1000 * self._pace.interval))
         self._host.pacer.failed()
         self._host.changed()
 
     def due_at(self, task: Tracked) -> int:
         """When to begin to wait for the turn to ask it, by the wall clock.
 
-        With a keep-alive as soon as it may be asked at all: then its turn is decided here, and not in the store.
+        With a keep-alive at once: its turn is decided here, and not in the store, whose wall clock may be set.
         """
-        least = max(task.kept_at + self.member.least_ms, task.earliest_at)
-        at = least if self.keeps_alive else self._host.pacer.worth_at(self.member, task)
-        return max(at - self._clock.monotonic(), 0) + self._clock.now()
+        if self.keeps_alive:
+            return self._clock.now()
+        return self._wall(max(self._host.pacer.worth_at(self.member, task), self._clock.monotonic()))
 
     def missing(self, task: Tracked) -> bool:
         """The vendor did not know it. Whether that means that it is lost: told twice, and not just after its making."""
@@ -202,14 +233,20 @@ class Turns:
         return task.operation, task.lives
 
     def forget(self, task: Tracked) -> None:
-        """It has ended."""
+        """It has ended, or is somebody else's."""
         self._host.pacer.forget(self.member, task.key)
+        siblings = self._jobs.get(task.job, set())
+        siblings.discard(task.key)
+        if not siblings:
+            self._jobs.pop(task.job, None)
         self._host.drop(task)
 
     def job_ended(self, job: int) -> None:
         """Whatever tasks it had, nobody asks them any more."""
-        for task in [task for task in self.member.tasks.values() if task.job == job]:
-            self.forget(task)
+        for row in list(self._jobs.get(job, ())):
+            task = self.member.tasks.get(row)
+            if task is not None:
+                self.forget(task)
 
     # -- how things stand ------------------------------------------------------------------------------------------
 
@@ -266,3 +303,8 @@ class Turns:
 
     def _wall(self, at: int) -> int:
         return at - self._clock.monotonic() + self._clock.now()
+
+
+def _sent_by(entry: Request) -> int:
+    """When the vendor has most likely got it at the latest, by the wall clock."""
+    return entry.started_at + SENT_WITHIN_MS if entry.finished_at is None else entry.finished_at

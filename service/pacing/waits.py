@@ -24,10 +24,11 @@ class Tracked:
     deadline_at: int
     job: int = 0
     operation: str = ""
-    earliest_at: int = 0  # the vendor wants no question sooner
+    earliest_at: int = 0  # no sooner, its keep-alive excepted
+    again_at: int = 0  # no sooner at all: the vendor may have counted the last question until then
     asking_since: int | None = None
+    unsure: bool = False  # in flight at a start: nobody knows how it fared, so it is due at once
     missed: int = 0  # answers in which the vendor did not know it
-    tried_at: int = 0  # the last question that was in vain
     outlook: Outlook | None = None  # worked out once for each question
 
 

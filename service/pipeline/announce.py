@@ -1,10 +1,11 @@
-"""A change of a job becomes an event and its deliveries, inside the same unit."""
+"""A change, of a job or of a vendor, becomes an event and its deliveries, inside the same unit."""
 
 from schemas.event import EventType
 from schemas.job import Charged, ErrorClass, Failure, Job
+from schemas.trouble import Trouble
 from service.pipeline import shown
 from service.pipeline.core import Announced, Core
-from service.store import deliveries, events, jobs, submissions
+from service.store import deliveries, events, jobs, projects, submissions
 from service.store.database import Tx
 from service.store.submissions import Submission
 
@@ -18,6 +19,19 @@ async def job_event(tx: Tx, core: Core, job: Job, event_type: EventType, now: in
     channels = tuple(job.request.channels)
     event = await events.add(tx, job.project, event_type, data, now, job=job.row)
     return Announced(event, await deliveries.fan_out(tx, event, core.node, channels=channels), job)
+
+
+async def vendor_event(
+    tx: Tx, core: Core, event_type: EventType, vendor: str, now: int, trouble: Trouble | None = None
+) -> Announced:
+    """Write the event about how a vendor is doing; `trouble` None: well. Accounts are the operator's: so is the event.
+
+    The lock on the first project is held, so nobody writes another one meanwhile.
+    """
+    project = await projects.first(tx)
+    assert project is not None, "who has an account has a project"
+    event = await events.add(tx, project, event_type, shown.vendor(vendor, trouble, now), now)
+    return Announced(event, await deliveries.fan_out(tx, event, core.node))
 
 
 async def fail_job(
@@ -39,4 +53,10 @@ async def task_known(tx: Tx, core: Core, submission: Submission, task: str, now:
     if not await submissions.task_known(tx, submission.row, task):
         return None
     job = await jobs.running(tx, submission.job, submission.row, task, now)
+    return None if job is None else await job_event(tx, core, job, EventType.JOB_SUBMITTED, now)
+
+
+async def answered_at_once(tx: Tx, core: Core, submission: Submission, now: int) -> Announced | None:
+    """The answer to the submission was the vendor's last word, and named no task: the job was taken in all the same."""
+    job = await jobs.running(tx, submission.job, submission.row, None, now)
     return None if job is None else await job_event(tx, core, job, EventType.JOB_SUBMITTED, now)

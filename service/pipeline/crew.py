@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from schemas.delivery import Owed
 from schemas.job import Job
-from service.pipeline import announce, retry
+from schemas.trouble import PAUSING, Trouble
+from service.pipeline import announce, retry, trouble
 from service.pipeline.conclude import Conclude
 from service.pipeline.core import Announced, Core
 from service.pipeline.deliver import Deliver
@@ -31,14 +32,15 @@ MOST_FAULTS = 10
 
 T = TypeVar("T")
 Key = tuple[str, str]
-Crew = Mapping[Key, Worker[Job] | Worker[Submission]]
+Crew = Mapping[Key, Worker[Job] | Worker[Submission] | Worker[Trouble | None]]
 
 
 def crew(core: Core, vendors: Vendors, sources: Sources, reply_base: str | None) -> Crew:
     """By step and vendor; none is started yet."""
     stage, submit, poll = Stage(core, sources), Submit(core, reply_base), Poll(core)
     conclude, fetch = Conclude(core), Fetch(core)
-    workers: dict[Key, Worker[Job] | Worker[Submission]] = {}
+    probe = trouble.Probe(core)
+    workers: dict[Key, Worker[Job] | Worker[Submission] | Worker[Trouble | None]] = {}
     for contracted in vendors:
         at_vendor = contracted.max_concurrent
         for step, run in ((Step.STAGE, stage.run), (Step.CONCLUDE, conclude.run), (Step.FETCH, fetch.run)):
@@ -46,8 +48,8 @@ def crew(core: Core, vendors: Vendors, sources: Sources, reply_base: str | None)
         workers[Step.SUBMIT, contracted.name] = Worker[Job](
             f"submit {contracted.name}",
             core.clock,
-            claim=partial(submit.claim, contracted),
-            next_due=partial(submit.next_due, contracted),
+            claim=partial(trouble.claim_through, contracted, partial(submit.claim, contracted)),
+            next_due=partial(trouble.next_through, contracted, partial(submit.next_due, contracted)),
             work=partial(_with, contracted, submit.run),
             broken=partial(_job_broken, core),
             limit=at_vendor,
@@ -59,9 +61,18 @@ def crew(core: Core, vendors: Vendors, sources: Sources, reply_base: str | None)
             claim=partial(poll.claim, contracted.name),
             next_due=partial(core.db.read, submissions.next_due, contracted.name),
             work=partial(_with, contracted, poll.run),
-            broken=poll.broken,
+            broken=partial(poll.broken, contracted),
             # Those that wait for their turn must not keep a task from being asked that dies unasked.
             limit=ASKED_AT_ONCE if contracted.turns.keeps_alive else at_vendor,
+        )
+        workers[trouble.STEP, contracted.name] = Worker[Trouble | None](
+            f"probe {contracted.name}",
+            core.clock,
+            claim=partial(probe.claim, contracted),
+            next_due=partial(probe.next_due, contracted),
+            work=partial(_with, contracted, probe.run),
+            broken=probe.broken,
+            limit=len(PAUSING) + 1,
         )
     return workers
 

@@ -15,7 +15,7 @@ from schemas.event import EventType
 from schemas.job import Charged, ErrorClass, Failure, Job, Result
 from service import images
 from service.pacing.health import Call
-from service.pipeline import announce, retry
+from service.pipeline import announce, retry, trouble
 from service.pipeline.core import Announced, Core
 from service.store import assets, jobs, results
 from service.store.database import Tx
@@ -63,10 +63,12 @@ class Fetch:
         """Raises VendorError; `permanent` where these bytes will never be had."""
         try:
             async with self._core.files.incoming(MAX_RESULT_BYTES) as incoming:
-                with contracted.heard(Call.FETCH, self._core.clock.now):
-                    async with contracted.vendor.fetch(contracted.account, result.source) as answer:
-                        async for chunk in answer.chunks():
-                            await incoming.write(chunk)
+                async with (
+                    trouble.heard(self._core, contracted, Call.FETCH),
+                    contracted.vendor.fetch(contracted.account, result.source) as answer,
+                ):
+                    async for chunk in answer.chunks():
+                        await incoming.write(chunk)
                 await incoming.flush()
                 image = await images.inspect(incoming.path)
                 # In hand, and perhaps paid for with this very download: a bucket that is away is waited for.
@@ -88,7 +90,8 @@ class Fetch:
         until = min(ends, default=now + PATIENCE_MS if job.tries == 0 else (job.submitted_at or now) + PATIENCE_MS)
         broken = error.code == _BROKEN and job.tries + 1 >= MOST_BROKEN
         wait = max(retry.backoff(job.tries), round((error.retry_after or 0) * 1000))
-        if error.permanent or broken or now + wait >= until:
+        lasting = error.permanent and not isinstance(error, trouble.AccountError)
+        if lasting or broken or now + wait >= until:
             # What is charged at the download may not have been; what was charged before stays so.
             charged = Charged.UNKNOWN if contracted.vendor.charges_at_download else None
             failure = Failure(ErrorClass.VENDOR, "result_unavailable", f"{error.code}: {error.message}", retryable=True)

@@ -11,7 +11,7 @@ from schemas.job import Charged, ErrorClass, Failure, JobState
 from service.pacing.health import Call
 from service.pacing.host import TaskEnded
 from service.pacing.waits import Tracked
-from service.pipeline import announce, receive, retry
+from service.pipeline import announce, receive, retry, trouble
 from service.pipeline.core import Announced, Core
 from service.store import callbacks, jobs, lives, submissions
 from service.store.database import StoreUnavailable, Tx
@@ -26,6 +26,9 @@ STEP = "poll"
 # Free resubmissions end too: a vendor that never answers is down.
 MOST_FREE_SUBMISSIONS = 3
 MOST_PAID_SUBMISSIONS = 2
+# Where nobody will call, and the same call again is free: how long to wait, in seconds, before each of these. The first
+# is made at once, for a task may have begun that dies unasked; the others outlast a vendor's short trouble.
+FREE_AGAIN_SECONDS = (0, 2, 8, 30)
 
 
 class Poll:
@@ -44,18 +47,17 @@ class Poll:
         if tracked is None:
             job = await self._core.db.read(jobs.by_row, submission.job)
             tracked = turns.track(submission, job.operation)
-        asked_at = self._core.clock.now()
         try:
-            with contracted.heard(Call.ASK, self._core.clock.now):
+            async with trouble.heard(self._core, contracted, Call.ASK):
                 account = replace(contracted.account, turn=turns.asking(tracked))
                 answer = await contracted.vendor.ask(account, task)
         except TaskEnded:
             return
         except VendorError as error:
-            turns.not_heard(tracked)
+            turns.not_heard(tracked, arrived=error.sent and error.error_class is not ErrorClass.RATE_LIMIT)
             await self._no_answer(submission, contracted, tracked, error)
             return
-        update = contracted.vendor.read(answer, task)
+        update, asked_at = contracted.vendor.read(answer, task), turns.asked_at(tracked)
         if update.state is UpdateState.MISSING and turns.missing(tracked):
             await self._lost(submission, contracted, tracked, update)
         elif update.final:
@@ -78,16 +80,27 @@ class Poll:
         """The vendor has dropped the task: what it may have charged, nobody can tell, and so nothing is sent again."""
         contracted.turns.forget(tracked)
         message = "the vendor does not know the task any more; a task that is not asked in time is dropped there"
-        await self._fail(submission, Failure(ErrorClass.LOST, update.raw_state or "404", message, retryable=True))
+        lost = Failure(ErrorClass.LOST, update.raw_state or "404", message, retryable=True)
+        await self._fail(submission, contracted, lost)
 
-    async def broken(self, submission: Submission, fault: Exception) -> None:
+    async def broken(self, contracted: Contracted, submission: Submission, fault: Exception) -> None:
         """A fault of ours while asking: asked again, and after the deadline ended in plain words."""
         now = self._core.clock.now()
         if now >= submission.deadline_at and not isinstance(fault, StoreUnavailable):
-            await self._fail(submission, announce.OUR_FAULT)
+            await self._fail(submission, contracted, announce.OUR_FAULT)
             return
-        due_at = now + retry.backoff(submission.asks)
-        await self._core.insist(_release, submission, self._core.node, due_at)
+        # A task that dies unasked does not live to see a long wait's end.
+        longest = retry.SECOND if contracted.turns.keeps_alive else retry.MINUTE
+        due_at = now + retry.backoff(submission.asks, longest=longest)
+        if not await self._core.insist(_release, submission, self._core.node, due_at):
+            self._forget(submission, contracted)
+
+    @staticmethod
+    def _forget(submission: Submission, contracted: Contracted) -> None:
+        """It is no longer ours to ask: its job has ended meanwhile."""
+        tracked = contracted.turns.tracked(submission.row)
+        if tracked is not None:
+            contracted.turns.forget(tracked)
 
     async def _no_answer(
         self, submission: Submission, contracted: Contracted, tracked: Tracked, error: VendorError
@@ -97,7 +110,7 @@ class Poll:
         if now >= submission.deadline_at:
             late = Failure(ErrorClass.TIMEOUT, error.code, error.message, retryable=True)
             # A key that is refused to the end is no matter of time.
-            await self._fail(submission, error.as_failure() if error.permanent else late)
+            await self._fail(submission, contracted, error.as_failure() if error.permanent else late)
             return
         wait = max(
             round(contracted.vendor.pace.interval * 1000),
@@ -108,20 +121,27 @@ class Poll:
         if contracted.turns.keeps_alive:
             # It may be asked in vain more often than once before it is lost: when, its turns know.
             due_at = contracted.turns.due_at(tracked)
-        await self._core.db.write(_release, submission, self._core.node, due_at)
+        if not await self._core.db.write(_release, submission, self._core.node, due_at):
+            self._forget(submission, contracted)
         log.warning("task.not_asked", vendor=submission.vendor, code=error.code, due_at=due_at)
 
     async def _still_running(
         self, submission: Submission, contracted: Contracted, tracked: Tracked, update: Update, asked_at: int
     ) -> None:
-        due_at = contracted.turns.heard(tracked, wait_ms=update.ask_again_ms)
+        if update.state is UpdateState.MISSING:
+            # Who does not know a task may not have counted the question either.
+            contracted.turns.not_heard(tracked, arrived=False)
+            due_at = contracted.turns.due_at(tracked)
+        else:
+            due_at = contracted.turns.heard(tracked, wait_ms=update.ask_again_ms)
         now = self._core.clock.now()
         if now >= submission.deadline_at:
             message = f"the vendor's last word after {contracted.vendor.pace.deadline:g} s was {update.raw_state!r}"
-            await self._fail(submission, Failure(ErrorClass.TIMEOUT, "deadline", message, retryable=True))
+            await self._fail(submission, contracted, Failure(ErrorClass.TIMEOUT, "deadline", message, retryable=True))
             return
         due_at = min(due_at, max(submission.deadline_at, now + 1))
-        await self._core.db.write(_replan, submission, self._core.node, update, asked_at, due_at, now)
+        if not await self._core.db.write(_replan, submission, self._core.node, update, asked_at, due_at, now):
+            self._forget(submission, contracted)
 
     async def _unconfirmed(self, submission: Submission, contracted: Contracted) -> None:
         """The paid call had no answer and no callback came: hand the job in again, or end it and say so."""
@@ -132,9 +152,10 @@ class Poll:
         self._core.wake(jobs.Step.SUBMIT, submission.vendor)
         log.warning("job.unconfirmed", vendor=submission.vendor, submission=submission.number)
 
-    async def _fail(self, submission: Submission, failure: Failure) -> None:
+    async def _fail(self, submission: Submission, contracted: Contracted, failure: Failure) -> None:
         now = self._core.clock.now()
         failed = await self._core.commit(_give_up, self._core, submission, failure, now)
+        self._forget(submission, contracted)
         self._core.wake(jobs.Step.SUBMIT, submission.vendor)
         if failed:
             log.info("job.failed", error_class=failure.error_class, code=failure.code, vendor=submission.vendor)
@@ -167,21 +188,23 @@ async def _found(
     await lives.keep(tx, submission.vendor, operation, learned, now)
 
 
-async def _release(tx: Tx, submission: Submission, node: int, due_at: int) -> None:
-    await submissions.release(tx, submission.row, node, due_at, asked=True)
+async def _release(tx: Tx, submission: Submission, node: int, due_at: int) -> bool:
+    return await submissions.release(tx, submission.row, node, due_at, asked=True)
 
 
 async def _replan(
     tx: Tx, submission: Submission, node: int, update: Update, asked_at: int, due_at: int, now: int
-) -> None:
+) -> bool:
+    """False where it is no longer ours to ask."""
     await jobs.locked(tx, submission.job)
     # One answer settles all hints that came before the question; a later one is a reason to ask again at once.
     await callbacks.read_hints(tx, submission.row, update.state, asked_at, now)
     later = await callbacks.hints(tx, submission.row)
     due_at = now if later else due_at
-    await submissions.release(tx, submission.row, node, due_at, asked=True, asked_at=asked_at)
+    ours = await submissions.release(tx, submission.row, node, due_at, asked=True, asked_at=asked_at)
     if update.progress is not None:
         await jobs.progressed(tx, submission.job, update.progress)
+    return ours
 
 
 async def _unconfirmed(
@@ -200,6 +223,8 @@ async def _unconfirmed(
         return None
     free = contracted.vendor.resubmits_free
     most = MOST_FREE_SUBMISSIONS if free else MOST_PAID_SUBMISSIONS
+    if free and contracted.vendor.pace.watchdog is None:
+        most = len(FREE_AGAIN_SECONDS) + 1
     again = free or contracted.unconfirmed is Unconfirmed.RESUBMIT
     if again and submission.number < most:
         await jobs.again(tx, submission.job, submission.row, now)

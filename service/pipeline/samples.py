@@ -12,6 +12,7 @@ from schemas.endpoint import Endpoint, EndpointState
 from schemas.event import EventType, envelope
 from schemas.event_types import TEST_TYPE
 from schemas.job import Charged, ErrorClass, Failure, Input, Job, JobRequest, JobState
+from schemas.trouble import Kind, Trouble
 from service.pipeline import shown
 from service.security.links import AssetLinks
 from service.store.callbacks import Heard
@@ -128,8 +129,8 @@ def _job(job: Job, told: str | None = None) -> Mapping[str, Any]:
     return shown.job_with(job, inputs, outputs, heard, _LINKS)
 
 
-def _vendor(*, healthy: bool, reason: str | None, credits_left: str | None = None) -> Mapping[str, Any]:
-    return shown.vendor("vanceai", healthy=healthy, reason=reason, since=_AT, credits_left=credits_left)
+def _vendor(trouble: Trouble | None = None) -> Mapping[str, Any]:
+    return shown.vendor("vanceai", trouble, _AT)
 
 
 _DATA: Mapping[EventType, Callable[[], Mapping[str, Any]]] = {
@@ -144,9 +145,11 @@ _DATA: Mapping[EventType, Callable[[], Mapping[str, Any]]] = {
     ),
     EventType.ENDPOINT_RECOVERED: lambda: shown.endpoint(_ENDPOINT),
     EventType.DELIVERY_EXHAUSTED: lambda: shown.delivery(_DELIVERY),
-    EventType.VENDOR_UNAVAILABLE: lambda: _vendor(healthy=False, reason="auth: the key was refused"),
-    EventType.VENDOR_RECOVERED: lambda: _vendor(healthy=True, reason=None),
-    EventType.VENDOR_CREDITS_LOW: lambda: _vendor(healthy=True, reason="credits", credits_left="12.000"),
+    EventType.VENDOR_UNAVAILABLE: lambda: _vendor(Trouble(Kind.REFUSED, _AT, "submit", ErrorClass.AUTH, "30001")),
+    EventType.VENDOR_RECOVERED: lambda: _vendor(),
+    EventType.VENDOR_CREDITS_LOW: lambda: _vendor(
+        Trouble(Kind.LOW, _AT, "look", ErrorClass.CREDITS, "", credits="12.000")
+    ),
 }
 
 

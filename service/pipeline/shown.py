@@ -10,6 +10,7 @@ from schemas.delivery import Delivery, PastAttempt
 from schemas.endpoint import Endpoint
 from schemas.event import Event, EventType, rfc3339
 from schemas.job import Input, Job
+from schemas.trouble import HARMLESS, Trouble
 from service.security.links import AssetLinks
 from service.store import callbacks, jobs, results
 from service.store.callbacks import Heard
@@ -135,16 +136,15 @@ def delivery(owed: Delivery) -> answers.Delivery:
     }
 
 
-def vendor(
-    name: str, *, healthy: bool, reason: str | None, since: int, credits_left: str | None
-) -> answers.VendorStatus:
+def vendor(name: str, trouble: Trouble | None, now: int) -> answers.VendorStatus:
+    """`trouble` None: it is well, since `now`."""
     return {
         "id": name,
         "object": "vendor",
-        "healthy": healthy,
-        "reason": reason,
-        "since": rfc3339(since),
-        "credits": credits_left,
+        "healthy": trouble is None or trouble.kind in HARMLESS,
+        "reason": None if trouble is None else trouble.reason,
+        "since": rfc3339(now if trouble is None else trouble.since),
+        "credits": None if trouble is None else trouble.credits,
     }
 
 

@@ -1,7 +1,7 @@
 """Third step: a job is handed to its vendor. What was prepared is saved before the call that may cost money."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,9 +14,7 @@ from handlers.vendors.contract import (
     InputFile,
     InputLink,
     Prepared,
-    Purpose,
     Submitted,
-    Turn,
     VendorError,
     Work,
 )
@@ -24,8 +22,9 @@ from schemas.asset import Asset, StoredFile
 from schemas.callback import Callback
 from schemas.job import Charged, ErrorClass, Failure, Job, JobState
 from service.pacing.health import Call
-from service.pipeline import announce, poll, receive, retry
+from service.pipeline import announce, poll, receive, retry, trouble
 from service.pipeline.core import Announced, Core
+from service.pipeline.paid_turn import BarredError, NotOursError, PaidTurn
 from service.security import keys
 from service.store import assets, callbacks, jobs, lanes, results, submissions
 from service.store.database import Reader, Tx
@@ -53,33 +52,6 @@ class Loaded:
     made_here: Mapping[str, Mapping[str, Any]]
     unanswered: Submission | None
     behind: int
-
-
-class _NotOursError(Exception):
-    """The job was ended, or another took it over, while it waited for its turn."""
-
-
-class _Opening:
-    """The turn of one paid call. The submission is put on paper when the turn has come: right before the call.
-
-    Who still stands in the line has sent nothing. Were it on paper already, every kill or stop under load would leave
-    calls of which nobody knows that they were never made.
-    """
-
-    def __init__(self, turn: Turn, open_: Callable[[], Awaitable[Submission | None]]) -> None:
-        self._turn = turn
-        self._open = open_
-        self.submission: Submission | None = None
-
-    @asynccontextmanager
-    async def __call__(self, purpose: Purpose, *, blocks: bool = False) -> AsyncIterator[None]:
-        async with self._turn(purpose, blocks=blocks):
-            if purpose is Purpose.SUBMIT:
-                if self.submission is None:
-                    self.submission = await self._open()
-                if self.submission is None:
-                    raise _NotOursError
-            yield
 
 
 class Submit:
@@ -148,25 +120,33 @@ class Submit:
 
     async def _hand_in(self, job: Job, contracted: Contracted, account: Account, loaded: Loaded, work: Work) -> None:
         vendor = contracted.vendor
+        if contracted.door.bars(job.row):
+            await self._back(job)
+            return
         try:
             if loaded.unanswered is not None and job.tries < SAME_PREPARATION_TRIES:
                 # The very same preparation: what the vendor recognises by it is not paid for again.
                 prepared = Prepared(loaded.unanswered.prepared)
             else:
-                with contracted.heard(Call.PREPARE, self._core.clock.now):
+                async with trouble.heard(self._core, contracted, Call.PREPARE, job.row):
                     prepared = await vendor.prepare(account, work)
         except VendorError as error:
             await self._not_prepared(job, error)
             return
         token = keys.new_token() if vendor.announces and self._reply_base else None
         reply_to = f"{self._reply_base}/callbacks/{vendor.name}/{token}" if token else None
-        opening = _Opening(
-            account.turn, partial(self._core.db.write, _open, self._core, job, contracted, prepared, token, loaded)
+        opening = PaidTurn(
+            account.turn,
+            partial(self._core.db.write, _open, self._core, job, contracted, prepared, token, loaded),
+            partial(contracted.door.bars, job.row),
         )
         try:
-            with contracted.heard(Call.SUBMIT, self._core.clock.now):
+            async with trouble.heard(self._core, contracted, Call.SUBMIT, job.row):
                 submitted = await vendor.submit(replace(account, turn=opening), prepared, reply_to, work)
-        except _NotOursError:
+        except NotOursError:
+            return
+        except BarredError:
+            await self._back(job)
             return
         except VendorError as error:
             if opening.submission is None:
@@ -187,6 +167,10 @@ class Submit:
         assert opening.submission is not None, "a paid call takes its turn"
         await self._accepted(opening.submission, job, submitted, contracted, called_back=token is not None)
 
+    async def _back(self, job: Job) -> None:
+        """Nothing was tried: it waits with the others."""
+        await self._core.insist(_later, job, self._core.node, self._core.clock.now(), counted=False)
+
     async def _not_prepared(self, job: Job, error: VendorError) -> None:
         now = self._core.clock.now()
         if _is_final(error, job.tries):
@@ -194,7 +178,7 @@ class Submit:
             log.info("job.failed", job=job.id, error_class=error.error_class, code=error.code)
             return
         due_at = now + _wait(error, job.tries)
-        await self._core.insist(_later, job, self._core.node, due_at)
+        await self._core.insist(_later, job, self._core.node, due_at, counted=_counts(error))
         log.warning("job.submit_later", job=job.id, code=error.code, due_at=due_at)
 
     async def _refused(self, submission: Submission, job: Job, error: VendorError) -> None:
@@ -207,7 +191,9 @@ class Submit:
         else:
             due_at = now + _wait(error, job.tries)
             doubtful = error.accepted is Accepted.UNLIKELY
-            await self._core.insist(_not_submitted, self._core, job, submission, due_at, now, doubtful=doubtful)
+            await self._core.insist(
+                _not_submitted, self._core, job, submission, due_at, now, doubtful=doubtful, counted=_counts(error)
+            )
             log.warning("job.submit_later", job=job.id, code=error.code, due_at=due_at)
         self._core.wake(jobs.Step.SUBMIT, job.vendor)
         self._core.wake(poll.STEP, job.vendor)
@@ -225,13 +211,17 @@ class Submit:
         now = self._core.clock.now()
         pace = contracted.vendor.pace
         final = submitted.reply if submitted.reply is not None and self._says_final(contracted, submitted) else None
-        due_at = now
+        due_at, tracked = now, None
         if submitted.task_id is not None and final is None:
             tracked = contracted.turns.track(submission, job.operation)
             # Who will call is only asked after a long silence.
             quiet = pace.watchdog if called_back else None
             due_at = contracted.turns.due_at(tracked) if quiet is None else now + round(quiet * 1000)
-        announced = await self._core.insist(_accept, self._core, submission, submitted.task_id, final, due_at, now)
+        accepted = await self._core.insist(_accept, self._core, submission, submitted.task_id, final, due_at, now)
+        announced, goes_on = accepted
+        if tracked is not None and not goes_on:
+            # The job was ended during the call.
+            contracted.turns.forget(tracked)
         if announced is not None:
             self._core.tell(announced)
         if final is not None:
@@ -247,7 +237,13 @@ class Submit:
 
 def _is_final(error: VendorError, tries: int) -> bool:
     # A full rate window opens again by itself: waiting for it is never given up.
-    return error.permanent or (error.error_class is not ErrorClass.RATE_LIMIT and tries + 1 >= TRIES)
+    lasting = error.permanent or (error.error_class is not ErrorClass.RATE_LIMIT and tries + 1 >= TRIES)
+    return lasting and _counts(error)
+
+
+def _counts(error: VendorError) -> bool:
+    """Whether a no says something of this job, and not only of the account."""
+    return not isinstance(error, trouble.AccountError)
 
 
 def _wait(error: VendorError, tries: int) -> int:
@@ -302,8 +298,10 @@ async def _open(
     pace = contracted.vendor.pace
     silence = pace.watchdog
     if silence is None:
-        # Nobody will call. Where asking again is free, a lost answer is asked for at once: a task may die meanwhile.
-        silence = 0 if contracted.vendor.resubmits_free else pace.call
+        # Nobody will call.
+        silence = pace.call
+        if contracted.vendor.resubmits_free:
+            silence = poll.FREE_AGAIN_SECONDS[min(job.submissions, len(poll.FREE_AGAIN_SECONDS) - 1)]
     submission = await submissions.add(
         tx,
         job=job.row,
@@ -325,8 +323,8 @@ async def _open(
     return submission
 
 
-async def _later(tx: Tx, job: Job, node: int, due_at: int) -> None:
-    await jobs.hand_on(tx, job.row, node, jobs.Step.SUBMIT, due_at, job.tries + 1)
+async def _later(tx: Tx, job: Job, node: int, due_at: int, *, counted: bool) -> None:
+    await jobs.hand_on(tx, job.row, node, jobs.Step.SUBMIT, due_at, job.tries + int(counted))
 
 
 async def _refused(
@@ -338,12 +336,12 @@ async def _refused(
 
 
 async def _not_submitted(
-    tx: Tx, core: Core, job: Job, submission: Submission, due_at: int, now: int, *, doubtful: bool
+    tx: Tx, core: Core, job: Job, submission: Submission, due_at: int, now: int, *, doubtful: bool, counted: bool
 ) -> None:
     if await _taken_in_after_all(tx, core, submission, now):
         return
     await submissions.close(tx, submission.row)
-    await jobs.not_submitted(tx, job.row, submission.row, due_at, now if doubtful else None)
+    await jobs.not_submitted(tx, job.row, submission.row, due_at, now if doubtful else None, counted=counted)
 
 
 async def _taken_in_after_all(tx: Tx, core: Core, submission: Submission, now: int) -> bool:
@@ -370,18 +368,24 @@ async def _unanswered(tx: Tx, submission: Submission, node: int, now: int) -> No
 
 async def _accept(
     tx: Tx, core: Core, submission: Submission, task: str | None, final: Callback | None, due_at: int, now: int
-) -> Announced | None:
+) -> tuple[Announced | None, bool]:
+    """And whether there is something left to do for the job."""
     await jobs.locked(tx, submission.job)
-    announced = None if task is None else await announce.task_known(tx, core, submission, task, now)
+    announced = None
+    if task is not None:
+        announced = await announce.task_known(tx, core, submission, task, now)
+    elif final is not None:
+        announced = await announce.answered_at_once(tx, core, submission, now)
     if task is not None and announced is None and await submissions.corrected(tx, submission.row, task):
         # An early callback named another task: unsigned words give way to the vendor's own answer.
         await jobs.corrected(tx, submission.job, submission.row, task)
     job = await jobs.by_row(tx, submission.job)
-    if job.state not in (JobState.SUBMITTING, JobState.RUNNING):
+    goes_on = job.state in (JobState.SUBMITTING, JobState.RUNNING)
+    if not goes_on:
         await submissions.close(tx, submission.row)
     elif final is not None:
         await receive.store_answer(tx, submission, core.node, final, now, now)
     else:
         hinted = await callbacks.hints(tx, submission.row)
         await submissions.release(tx, submission.row, core.node, now if hinted else due_at, asked=False)
-    return announced
+    return announced, goes_on

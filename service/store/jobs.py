@@ -282,9 +282,16 @@ async def submitting(tx: Tx, job: int, node: int, submission: int, possible_dupl
 
 
 async def not_submitted(
-    tx: Tx, job: int, submission: int, due_at: int, possible_duplicate_at: int | None = None
+    tx: Tx, job: int, submission: int, due_at: int, possible_duplicate_at: int | None = None, *, counted: bool = True
 ) -> bool:
-    values = {"job": job, "submission": submission, "due_at": due_at, "possible_duplicate_at": possible_duplicate_at}
+    """`counted`: as one of the tries that a job has."""
+    values = {
+        "job": job,
+        "submission": submission,
+        "due_at": due_at,
+        "possible_duplicate_at": possible_duplicate_at,
+        "counted": int(counted),
+    }
     return await _changed(tx, "not_submitted", values)
 
 
@@ -292,7 +299,7 @@ async def again(tx: Tx, job: int, submission: int, now: int) -> bool:
     return await _changed(tx, "again", {"job": job, "submission": submission, "now": now})
 
 
-async def running(tx: Tx, job: int, submission: int, task: str, now: int) -> Job | None:
+async def running(tx: Tx, job: int, submission: int, task: str | None, now: int) -> Job | None:
     values = {"job": job, "submission": submission, "task": task, "now": now}
     return _maybe(await tx.one(_SQL["running"], values))
 

@@ -139,7 +139,7 @@ WHERE id = :job AND node = :node AND state IN ('queued', 'submitting');
 
 -- The vendor said no to the call: it is as if it had not been made.
 -- name: not_submitted
-UPDATE jobs SET state = 'queued', step = 'submit', due_at = :due_at, tries = tries + 1,
+UPDATE jobs SET state = 'queued', step = 'submit', due_at = :due_at, tries = tries + :counted,
     possible_duplicate_at = COALESCE(possible_duplicate_at, :possible_duplicate_at),
     charged = CASE WHEN COALESCE(possible_duplicate_at, :possible_duplicate_at) IS NULL THEN 'no' ELSE 'unknown' END
 WHERE id = :job AND submission_id = :submission AND state = 'submitting';

@@ -28,7 +28,7 @@ async def claim(tx: Tx, step: Step, vendor: str, node: int, now: int, limit: int
     at = {"step": step, "vendor": vendor}
     lanes = [Lane(row["project_id"], row["operation"]) for row in await tx.all(_SQL["waiting"], at)]
     turn = [lane for lane in lanes if last is None or lane > last]
-    turn += [lane for lane in lanes if lane not in turn]
+    turn += [lane for lane in lanes if last is not None and lane <= last]
     claimed: list[Job] = []
     while turn and len(claimed) < limit:
         for lane in list(turn):

@@ -50,9 +50,10 @@ async def is_asset(tx: Tx, result: int, asset: int) -> None:
 
 
 async def made_by(reader: Reader, project: int, asset: int, vendor: str) -> Mapping[str, Any] | None:
-    """What `vendor` called the picture when it made it for this project; None where it did not."""
+    """What `vendor` called the picture when it made it for this project, and when; None where it did not."""
     row = await reader.one(_SQL["made_by"], {"project": project, "asset": asset, "vendor": vendor})
-    return None if row is None else json.loads(row["source"])
+    # A little later than it was: the job is finished when the picture is ours.
+    return None if row is None else {**json.loads(row["source"]), "made_at": row["finished_at"]}
 
 
 async def assets(reader: Reader, job: int) -> Sequence[tuple[str, Asset]]:

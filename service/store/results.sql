@@ -16,7 +16,7 @@ UPDATE results SET asset_id = :asset WHERE id = :result;
 
 -- The asset may be several jobs' result: the latest lives longest at the vendor.
 -- name: made_by
-SELECT results.source FROM results JOIN jobs ON jobs.id = results.job_id
+SELECT results.source, jobs.finished_at FROM results JOIN jobs ON jobs.id = results.job_id
 WHERE results.asset_id = :asset AND jobs.project_id = :project AND jobs.vendor = :vendor
 ORDER BY results.id DESC LIMIT 1;
 

@@ -60,12 +60,11 @@ def _problem(error: VendorError, who: Principal, blamed: str | None) -> Problem:
         return _busy(math.ceil(error.retry_after or AGAIN_SECONDS))
     if error.error_class is ErrorClass.INPUT and blamed is not None:
         return invalid([FieldError(blamed, f"the vendor says: {error.message}")])
-    told = {"class": error.error_class, "code": error.code} if who.first_project else {}
-    why = f" It says: {error.message}" if who.first_project else ""
+    told = {"vendor_error": error.as_failure().as_json()} if who.first_project else {}
     if error.permanent:
-        return Problem(409, "vendor_refused", f"The vendor refuses the question.{why}", more=told)
+        return Problem(409, "vendor_refused", "The vendor refuses the question.", more=told)
     headers = {"Retry-After": str(math.ceil(error.retry_after or AGAIN_SECONDS))}
-    return Problem(503, "vendor_unavailable", f"The vendor can't be asked now.{why}", headers=headers, more=told)
+    return Problem(503, "vendor_unavailable", "The vendor can't be asked now.", headers=headers, more=told)
 
 
 def _busy(seconds: int) -> Problem:

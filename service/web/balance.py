@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from handlers.vendors.contract import TellsCredits
+from handlers.vendors.contract import TellsCreditHistory, TellsCredits
 from schemas import offers
 from schemas.event import rfc3339
 from schemas.problem import Problem, not_found
@@ -42,6 +42,8 @@ async def show(request: Request, who: Principal) -> Response:
 async def history(request: Request, who: Principal) -> Response:
     """One page, in the vendor's order; it may hold fewer than `limit`, where the vendor gives no more at once."""
     found, teller = _teller(request, who)
+    if not isinstance(teller, TellsCreditHistory):
+        raise not_found("history of credits: this vendor tells none")
     query = Query(request)
     after, limit = cursor(query), limit_of(query)
     query.check()

@@ -11,6 +11,7 @@ from service.metrics import Metrics
 from service.security import keys as security_keys
 from service.store import deliveries, jobs, submissions
 from service.store.database import Reader, StoreUnavailable
+from service.vendors import Vendors
 from service.web.site import site_of
 
 
@@ -35,6 +36,7 @@ async def index(request: Request) -> Response:
         # What was counted can be told all the same, and is never more wanted than now.
         standing = None
     # From here to the text nothing is awaited: two scrapes at once do not mix.
+    _set_vendors(metrics, site.vendors, now)
     _set(metrics, standing, now)
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(metrics.registry), headers={"Content-Type": content_type})
@@ -52,6 +54,18 @@ async def _standing(reader: Reader) -> _Standing:
         await submissions.open_by_vendor(reader),
         await deliveries.backlog(reader),
     )
+
+
+def _set_vendors(metrics: Metrics, vendors: Vendors, now: int) -> None:
+    metrics.vendor_keep_alive.clear()
+    for contracted in vendors:
+        name, turns = contracted.name, contracted.turns
+        metrics.vendor_paused.set(contracted.door.shut, name)
+        metrics.vendor_waiting.set(turns.waiting, name)
+        for state in turns.state():
+            metrics.vendor_left.set(state.left, name, state.window.scope, f"{state.window.seconds:g}")
+        if (due_at := turns.next_keep_alive_at()) is not None:
+            metrics.vendor_keep_alive.set((due_at - now) / 1000, name)
 
 
 def _set(metrics: Metrics, standing: _Standing | None, now: int) -> None:

@@ -71,6 +71,8 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
           "The groups that an operation's styles are in", query=_LIST),
     Route(GET, "/v1/vendors/{vendor}/{feature}/styles", styles.index, Role.READ, "The styles that an operation takes",
           query=("style_group_id", *_LIST)),
+    Route(POST, "/v1/vendors/{vendor}/probe", vendors.probe, Role.ADMIN, "Look now whether a paused account is good",
+          status=202),
     Route(GET, "/v1/events", events.index, Role.READ, "The log of events, oldest first", query=_LOG),
     Route(GET, "/v1/events/{id}", events.show, Role.READ, "Look at an event, with its deliveries"),
     Route(GET, "/v1/event-types", event_types.index, Role.READ, "Every type of event, with its schema and a sample"),

@@ -116,6 +116,14 @@ async def pictures(client: Client, job: Mapping[str, Any]) -> dict[str, Image.Im
     return {output["name"]: await whole(client, output) for output in job["outputs"]}
 
 
+async def in_state(client: Client, job_id: str, state: str) -> dict[str, Any]:
+    """The job as soon as it is in this state, of which no event tells; each look is a request of its own."""
+    async with asyncio.timeout(PATIENCE):
+        while (job := await client.job(job_id))["state"] != state:
+            pass
+    return job
+
+
 async def reached(sandbox: Sandbox[Any, Any], endpoint: str, count: int = 1) -> Seen:
     """Wait for the `count`-th request to one of the vendor's endpoints."""
     async with asyncio.timeout(PATIENCE):

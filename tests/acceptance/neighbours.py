@@ -2,13 +2,18 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
+from handlers.sandbox.ailabtools import AILabToolsSandbox
+from handlers.sandbox.perfectcorp import PerfectCorpSandbox
+from handlers.sandbox.perfectcorp_words import PerfectCorpSettings as PerfectCorpPlay
 from handlers.sandbox.picwish import PicWishSandbox
 from handlers.sandbox.picwish import PicWishSettings as PicWishPlay
+from handlers.sandbox.server import Sandbox
 from handlers.sandbox.vanceai import VanceAISandbox
 
 
@@ -19,9 +24,20 @@ def vendors() -> Iterator[dict[str, str]]:
     settings: dict[str, str] = {}
 
     async def run() -> None:
-        # One test after another asks them: more often than a real PicWish would let them.
-        async with VanceAISandbox() as vanceai, PicWishSandbox(PicWishPlay(qps=1000)) as picwish:
-            for name, vendor in (("vanceai", vanceai), ("picwish", picwish)):
+        # One test after another asks them: more often than the real ones would let them.
+        async with (
+            VanceAISandbox() as vanceai,
+            PerfectCorpSandbox(PerfectCorpPlay(limits=())) as perfectcorp,
+            AILabToolsSandbox() as ailabtools,
+            PicWishSandbox(PicWishPlay(qps=1000)) as picwish,
+        ):
+            running: Mapping[str, Sandbox[Any, Any]] = {
+                "vanceai": vanceai,
+                "perfectcorp": perfectcorp,
+                "ailabtools": ailabtools,
+                "picwish": picwish,
+            }
+            for name, vendor in running.items():
                 prefix = f"WIREPHOTO_{name.upper()}__"
                 settings[f"{prefix}BASE_URL"] = vendor.base_url
                 settings.update({f"{prefix}{part.upper()}": value for part, value in vendor.credentials.items()})

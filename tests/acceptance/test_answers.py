@@ -14,6 +14,8 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
+from handlers.sandbox.perfectcorp import PerfectCorpSandbox
+from handlers.sandbox.perfectcorp_words import error
 from service.web.route import Route
 from service.web.routes import ROUTES
 from service.web.waiting import MOST_PER_PROJECT
@@ -21,17 +23,26 @@ from tests.acceptance.helpers import CUTOUT, ENLARGE, NEVER, play, reached, webh
 from tests.acceptance.made import form, hold_work, picture, queue
 from tests.faulty_store import TroubledStore, away, bug, troubled_store
 from tests.harness import Client, Stand, receiver, stand
+from tests.vendors.perfectcorp_by_hand import AT_ONCE
 
 pytestmark = pytest.mark.anyio
 
 # In an installation that has a token, and in one where days have passed (test_retention.py).
 ELSEWHERE = {("GET", "/metrics", 401), ("GET", "/v1/events", 410)}
-NOTHING = {"id": "nothing", "vendor": "vanceai", "name": "nothing", "token": "nothing"}
+NOTHING = {
+    "/v1/vendors/{vendor}": "/v1/vendors/nothing",
+    "{vendor}": "vanceai",
+    **{f"{{{name}}}": "nothing" for name in ("id", "name", "feature", "token")},
+}
 
 
 @asynccontextmanager
 async def troubled_stand(folder: Path) -> AsyncIterator[tuple[Stand, TroubledStore]]:
-    async with troubled_store(folder) as store, stand(folder, database=store, max_upload_mb=2) as it:
+    async with (
+        PerfectCorpSandbox(AT_ONCE) as perfectcorp,
+        troubled_store(folder) as store,
+        stand(folder, database=store, max_upload_mb=2, perfectcorp=perfectcorp) as it,
+    ):
         yield it, store
 
 
@@ -46,7 +57,7 @@ async def test_each_answer_that_is_told_of_is_given_and_no_other(tmp_path: Path,
         await _tenants(client)
         for path in ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/v1/event-types", "/v1/operations"):
             await client.call("GET", path)
-        await client.call("GET", "/v1/vendors")
+        await _vendors(it, client)
         await client.call("GET", f"/v1/operations/{ENLARGE}")
         await _refusals(client)
         await _troubles(client, store)
@@ -159,9 +170,26 @@ async def _tenants(client: Client) -> None:
     assert (await client.call("DELETE", f"/v1/keys/{made['id']}"))[0] == 204
 
 
+async def _vendors(it: Stand, client: Client) -> None:
+    await client.call("GET", "/v1/vendors")
+    assert it.perfectcorp is not None
+    refused = error("InvalidAccessToken")
+    looks = {
+        "perfectcorp/credits": "credit",
+        "perfectcorp/credits/history": "history",
+        "perfectcorp/hair-style/style-groups": "style-group",
+        "perfectcorp/hair-style/styles": "style",
+    }
+    for path, endpoint in looks.items():
+        it.perfectcorp.faults.next(endpoint, refused, times=2)
+        assert [(await client.call("GET", f"/v1/vendors/{path}"))[0] for _ in range(2)] == [409, 200]
+    for name, status in (("vanceai", 202), ("ailabtools", 409)):
+        assert (await client.call("POST", f"/v1/vendors/{name}/probe"))[0] == status
+
+
 def _address(path: str) -> str:
     for name, value in NOTHING.items():
-        path = path.replace(f"{{{name}}}", value)
+        path = path.replace(name, value)
     return path
 
 

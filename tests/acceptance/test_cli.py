@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from service.accounts import KNOWN
 from service.commands.codes import Code
 from tests.acceptance.command_line import (
     ENLARGE,
@@ -253,7 +254,7 @@ def test_the_sandboxes_alone_print_settings_that_a_service_takes(tmp_path: Path)
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE) == 0
     assert checked.returncode == 0, checked.stdout
-    assert {"WIREPHOTO_VANCEAI__BASE_URL", "WIREPHOTO_PICWISH__BASE_URL"} <= pasted.keys()
+    assert {f"WIREPHOTO_{known.name.upper()}__BASE_URL" for known in KNOWN} <= pasted.keys()
 
 
 def test_the_demo_shows_verified_events_and_leaves_pictures(tmp_path: Path) -> None:

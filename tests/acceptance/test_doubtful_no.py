@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from handlers.sandbox import faults
-from tests.acceptance.helpers import ENLARGE, asked, done, play, small
-from tests.harness import stand
+from handlers.sandbox.vanceai import error
+from tests.acceptance.helpers import ENLARGE, asked, begun, done, in_state, play, small
+from tests.harness import receiver, stand
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +28,10 @@ async def test_an_internal_error_after_the_work_is_tried_again_and_the_bill_says
 
 
 async def test_a_refused_key_is_a_no_and_no_duplicate(tmp_path: Path, photos: Path) -> None:
-    async with stand(tmp_path, vanceai_settings={"api_token": "another-key"}) as it:
-        job = await done(it.client, ENLARGE, small(photos, tmp_path))
-        assert (job["state"], job["error"]["class"]) == ("failed", "auth")
+    async with stand(tmp_path) as it, receiver() as told:
+        await it.client.subscribe(told.url, events=["vendor.*"])
+        it.vanceai.faults.next("transform", error(30001))
+        job_id = await begun(it.client, ENLARGE, small(photos, tmp_path))
+        await told.wait_for(1, "vendor.unavailable")
+        job = await in_state(it.client, job_id, "queued")
         assert job["billing"] == {"credits": None, "charged": "no", "possible_duplicate": False}

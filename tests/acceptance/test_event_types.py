@@ -15,7 +15,7 @@ from tests.harness import Client, Receiver, receiver, stand
 
 pytestmark = pytest.mark.anyio
 
-# Those that the service has an occasion for today.
+# Those that the service has an occasion for today, but for those of vendors: test_account_trouble.py.
 SENT = {
     "job.queued",
     "job.submitted",

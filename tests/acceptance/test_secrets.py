@@ -99,9 +99,11 @@ async def test_no_secret_is_ever_logged_answered_or_told_to_a_subscriber(
         vance.faults.next("progress", error(30001, VANCEAI_TOKEN))
         vance.faults.next("download", error(10010, VANCEAI_TOKEN))
         jobs.append(await run(ENLARGE))
+        jobs.append(await run("picwish/self-face-cutout"))
+        assert [job["state"] for job in jobs] == ["failed", "failed", "succeeded", "succeeded"]
         pic.faults.next("create", faults.answering({"status": 401, "message": f"no such key {PICWISH_KEY}"}, 401))
-        jobs += [await run("picwish/self-face-cutout"), await run("picwish/self-face-cutout")]
-        assert [job["state"] for job in jobs] == ["failed", "failed", "succeeded", "failed", "succeeded"]
+        await client.submit("picwish/self-face-cutout", photos / "cat.jpg")
+        await shop.wait_for(2, "vendor.unavailable")
         await client.submit(ENLARGE, inputs={"image": {"url": f"{NOBODY_THERE}?X-Amz-Signature={URL_TOKEN}"}})
         await own.wait_for(1)
 

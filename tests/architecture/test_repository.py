@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from schemas.event import EventType
+from service.accounts import KNOWN
 from service.config import PREFIX, SECTIONS, Settings
+from service.sandboxes import MAKE
 from service.web.routes import ROUTES
 from tests.architecture import operations_table
 
@@ -101,6 +103,11 @@ def test_the_readmes_table_of_operations_is_the_catalogue() -> None:
     _, told, _ = operations_table.part_of(README)
     assert told == operations_table.table(rows), "make operations writes it anew"
     assert len({operation.id for operation in rows}) == len(rows) == told.count("\n") - 2
+
+
+def test_every_vendor_with_settings_can_be_worked_with_and_tried() -> None:
+    # Credentials that nobody uses would be passed over in silence.
+    assert {known.name for known in KNOWN} == set(SECTIONS) == set(MAKE)
 
 
 def test_the_make_targets_of_the_readme_exist() -> None:

@@ -264,9 +264,9 @@ async def test_an_encoding_that_nobody_asked_for_is_undone(coding: str) -> None:
     ("coding", "body"),
     [
         ("br", b"whatever"),
-        ("gzip, gzip", gzip.compress(b"x")),
+        ("gzip, gzip", gzip.compress(b"x", mtime=0)),
         ("gzip", b"not gzip"),
-        ("gzip", gzip.compress(b"x")[:-5]),
+        ("gzip", gzip.compress(b"x", mtime=0)[:-5]),
     ],
 )
 async def test_a_body_that_cannot_be_decoded_is_broken_but_its_status_is_not_lost(coding: str, body: bytes) -> None:

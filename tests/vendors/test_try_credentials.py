@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 
 from handlers.sandbox import faults
+from handlers.sandbox.ailabtools import AILabToolsSandbox
+from handlers.sandbox.perfectcorp import PerfectCorpSandbox
 from handlers.sandbox.picwish import PicWishSandbox
 from handlers.sandbox.server import Sandbox
 from handlers.sandbox.vanceai import VanceAISandbox
+from handlers.vendors.ailabtools import AILabTools
 from handlers.vendors.contract import Purpose, Vendor
+from handlers.vendors.perfectcorp import PerfectCorp
 from handlers.vendors.picwish import PicWish
 from handlers.vendors.vanceai import VanceAI
 from schemas.job import ErrorClass
@@ -23,20 +27,25 @@ pytestmark = pytest.mark.anyio
 Pair = tuple[Client, Sandbox[Any, Any]]
 
 
-# With the endpoint that is asked.
-VENDORS = {"vanceai": (VanceAI, VanceAISandbox, "point"), "picwish": (PicWish, PicWishSandbox, "query")}
+# With the endpoint that is asked, and the turns that it takes.
+VENDORS = {
+    "vanceai": (VanceAI, VanceAISandbox, "point", [Purpose.LOOK]),
+    "perfectcorp": (PerfectCorp, PerfectCorpSandbox, "credit", [Purpose.AUTH, Purpose.LOOK]),
+    "picwish": (PicWish, PicWishSandbox, "query", [Purpose.LOOK]),
+    "ailabtools": (AILabTools, AILabToolsSandbox, "credits", [Purpose.LOOK]),
+}
 
 
 @pytest.fixture(params=VENDORS.values(), ids=list(VENDORS))
 async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
-    vendor, sandbox, request.node.endpoint = request.param
+    vendor, sandbox, request.node.endpoint, request.node.turns = request.param
     async with _pair(vendor(), sandbox()) as it:
         yield it
 
 
 @asynccontextmanager
 async def _pair(vendor: Vendor, sandbox: Sandbox[Any, Any]) -> AsyncIterator[Pair]:
-    async with sandbox, clients.client(vendor, sandbox.base_url) as client:
+    async with sandbox, clients.client(vendor, sandbox.base_url, sandbox.credentials) as client:
         yield client, sandbox
 
 
@@ -46,11 +55,12 @@ def wrong(client: Client) -> Client:
     return replace(client, account=replace(client.account, secrets=secrets))
 
 
-async def test_credentials_that_fit_are_taken_and_cost_nothing(pair: Pair) -> None:
+async def test_credentials_that_fit_are_taken_and_cost_nothing(pair: Pair, request: pytest.FixtureRequest) -> None:
     client, sandbox = pair
     await client.vendor.try_credentials(client.account)
-    assert client.turns.taken == [Purpose.LOOK], "one request, inside its turn"
-    assert (len(sandbox.requests), len(sandbox.charged), len(sandbox.tasks)) == (1, 0, 0)
+    turns = request.node.turns
+    assert client.turns.taken == turns, "each request inside its turn"
+    assert (len(sandbox.requests), len(sandbox.charged), len(sandbox.tasks)) == (len(turns), 0, 0)
 
 
 async def test_credentials_that_do_not_fit_are_refused_as_such_and_not_repeated(pair: Pair) -> None:

@@ -290,3 +290,18 @@ CREATE TABLE vendor_memory (
     number BIGINT,
     PRIMARY KEY (vendor, account, name)
 );
+
+-- What is wrong with an account at a vendor, as it was told. What pauses it has the time of its next probe.
+CREATE TABLE vendor_troubles (
+    vendor TEXT NOT NULL,
+    account TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    since BIGINT NOT NULL,
+    call TEXT NOT NULL,
+    error_class TEXT NOT NULL,
+    code TEXT NOT NULL,
+    probe_at BIGINT,
+    probes BIGINT NOT NULL DEFAULT 0,
+    credits TEXT,
+    PRIMARY KEY (vendor, account, kind)
+);

@@ -93,6 +93,7 @@ TOLD: Mapping[str, Told] = {
     "GET /v1/vendors/{vendor}/credits/history": Told(ListOf(offers.CreditUse), problems=(409,)),
     "GET /v1/vendors/{vendor}/{feature}/style-groups": Told(ListOf(offers.StyleGroup), problems=(409,)),
     "GET /v1/vendors/{vendor}/{feature}/styles": Told(ListOf(offers.Style), problems=(409,)),
+    "POST /v1/vendors/{vendor}/probe": Told(offers.Vendor, problems=(409,)),
     "GET /v1/events": Told(ListOf(answers.Event), problems=(410, 429), headers={429: ("Retry-After",)}),
     "GET /v1/events/{id}": Told(answers.EventWithLedger),
     "GET /v1/event-types": Told(ListOf(answers.EventKind)),
