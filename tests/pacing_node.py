@@ -108,8 +108,9 @@ class Node:
         store = self.world.store
         if query is lives.of_vendor:
             return {operation: known for (account, operation), known in store.learned.items() if account == vendor}
-        if query is submissions.in_flight:
-            rows = [row for row in store.rows.values() if row.it.state == "running" and row.job.account == vendor]
+        if query in (submissions.in_flight, submissions.cut_off):
+            state = "running" if query is submissions.in_flight else "sending"
+            rows = [row for row in store.rows.values() if row.it.state == state and row.job.account == vendor]
             return [(row.it, row.job.operation) for row in rows]
         assert query is vendor_requests.since
         return [entry for entry in store.requests if entry.finished_at is None or entry.finished_at > args[1]]
@@ -175,7 +176,7 @@ class Branch:
     async def _submit(self, job: Job) -> None:
         row: Row | None = None
         try:
-            async with self.turns.admitted() as turn:
+            async with self.turns.admitted(job.number) as turn:
                 with self._heard():
                     if self.turns.keeps_alive:
                         await self._upload(job, turn)

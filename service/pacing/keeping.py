@@ -17,11 +17,10 @@ from service.pacing.windows import Windows
 # A poll's way to the vendor, and our own delays: kept off the keep-alive. Twice the slowest of the last polls.
 LEAST_GUARD_MS = 500
 MOST_GUARD_MS = 3_000
+# And what a vendor wants between two questions, if it is not much.
+MOST_AGAIN_MS = 2_000
 _FIRST_ROAD_MS = 500
 _ROADS = 20
-# So many questions after one that was in vain are sent earlier, so that there is time for another.
-_WARY = 20
-_WARY_GUARD_MS = 2_000
 # By how much a question may come later than it was planned, because of another that did: less than the least guard.
 _SLIP_MS = 200
 # What is newly promised must be kept although ways become longer meanwhile, and although requests go out that nobody
@@ -51,7 +50,6 @@ class Keeping:
         self._ip = ip
         self._members = members
         self._roads: deque[int] = deque([_FIRST_ROAD_MS], maxlen=_ROADS)
-        self._wary = 0
         self._promised = NOTHING
         self._valid = True
 
@@ -64,11 +62,6 @@ class Keeping:
     def arrived(self, ms: int) -> None:
         """How long a question and its answer took: the way there is at most that."""
         self._roads.append(ms)
-        self._wary = max(self._wary - 1, 0)
-
-    def failed(self) -> None:
-        """A question was in vain: for a while they are sent earlier, where all promises can be kept so."""
-        self._wary = _WARY
 
     def tracked(self, member: Member, task: Tracked) -> None:
         """Of the admissions whose task is not known yet, the one submitted right before it is its own: its promise."""
@@ -94,12 +87,11 @@ class Keeping:
         if member.pace.keep_alive is None:
             return 0
         whole = round(1000 * member.pace.keep_alive)
-        if care.ample:
-            guard = max(2 * self._road_ms, _WARY_GUARD_MS if self._wary else 0)
-        else:
-            # One that was slow says little, where there were others.
-            guard = sorted(self._roads)[-2:][0]
-        return whole - min(max(guard, LEAST_GUARD_MS), MOST_GUARD_MS, whole // 2) - care.spare_ms
+        # Of the ways one that was slow says little, where there were others.
+        ways = 2 * self._road_ms if care.ample else sorted(self._roads)[-2:][0]
+        # Where a question is in vain, there is time for another.
+        guard = min(member.least_ms, MOST_AGAIN_MS) + min(max(ways, LEAST_GUARD_MS), MOST_GUARD_MS)
+        return whole - min(guard, whole // 2) - care.spare_ms
 
     def due_at(self, member: Member, task: Tracked, now: int) -> int:
         """When it must be asked for its keep-alive."""
@@ -190,6 +182,8 @@ class Keeping:
             for admission in self._openings(member, extra if mine else None, jobs, only, all_=extra is not None):
                 chains += self._opened(member, admission, now, care, ledgers)
             for task in member.tasks.values():
+                if task.nameless and now > task.kept_at + round(1000 * (member.pace.keep_alive or 0)):
+                    continue  # too late
                 # Of an unsure one nobody knows how it fared: it is due at once.
                 last = now - self.period(member, care) if task.unsure else task.kept_at
                 chain = Chain(

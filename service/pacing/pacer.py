@@ -105,7 +105,8 @@ class Pacer:
 
     def admit(self, wait: Wait) -> Admission:
         self.waiting.remove(wait)
-        admission = Admission()
+        # What was promised has been prepared before.
+        admission = Admission(unsent=1, promised=True) if wait.promised else Admission()
         wait.member.admissions.append(admission)
         self.changed()
         return admission
@@ -120,11 +121,6 @@ class Pacer:
         """A request has been answered, after so many milliseconds."""
         if purpose is Purpose.POLL:
             self._keeping.arrived(ms)
-        self.changed()
-
-    def failed(self) -> None:
-        """A question was in vain."""
-        self._keeping.failed()
         self.changed()
 
     def heard(self, task: Tracked, *, kept: bool) -> None:
@@ -167,7 +163,7 @@ class Pacer:
             # What is behind must not take what an earlier one waits for; but a question may end what it waits for.
             if rank > Rank.LIKELY and late:
                 break
-            if rank is Rank.KEEP or not counted or self._keeping.fits(wait, now):
+            if rank is Rank.KEEP or not counted or self._is_promised(wait) or self._keeping.fits(wait, now):
                 return wait, None
             looks.append(self._next_change(now))
             if rank is not Rank.OWED:
@@ -187,7 +183,7 @@ class Pacer:
             standing = sum(1 for wait in mine if self._rank(wait, now) is Rank.JOB)
             line = min((window.requests for each in (self.ip, member.windows) for window in each.limits), default=most)
             return max(min(most, line - standing), 0)
-        standing = sum(1 for wait in mine if wait.purpose is None)
+        standing = sum(1 for wait in mine if wait.purpose is None and not wait.promised)
         most -= standing
         free = max(self.ip.free_at(now), member.windows.free_at(now)) <= now
         room = 0
@@ -211,7 +207,7 @@ class Pacer:
 
     def _rank(self, wait: Wait, now: int) -> Rank | None:
         """None: not worth a request yet."""
-        if wait.purpose is Purpose.AUTH or (wait.admission is not None and wait.purpose in OPENING):
+        if wait.purpose is Purpose.AUTH or wait.promised or (wait.admission is not None and wait.purpose in OPENING):
             return Rank.OWED
         if wait.purpose is Purpose.LOOK and now - wait.since >= PATIENT_MS:
             return Rank.JOB
@@ -234,6 +230,11 @@ class Pacer:
         if now < self.worth_at(member, task) or (member.hungry and self._keeping.period(member)):
             return None
         return Rank.ASK
+
+    @staticmethod
+    def _is_promised(wait: Wait) -> bool:
+        """Its task may be dying now: what others need in two minutes, should they live so long, counts for less."""
+        return wait.promised or (wait.admission is not None and wait.admission.promised)
 
     def _place(self, wait: Wait, rank: Rank, now: int) -> float:
         """Among those of its rank, the least first."""

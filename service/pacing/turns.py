@@ -58,10 +58,12 @@ class Turns:
         db, now = self._host.db, self._clock.now()
         for operation, learned in (await db.read(lives.of_vendor, self._vendor)).items():
             self._lives[operation] = Lives.from_json(learned.weights, learned.seen)
-        unsure = [
+        taken_up = [
             self.track(submission, operation)
             for submission, operation in await db.read(submissions.in_flight, self._vendor)
         ]
+        for submission, operation in await db.read(submissions.cut_off, self._vendor):
+            self.unanswered(submission, operation)
         since = now - max(self._host.pacer.longest_ms, self.member.least_ms)
         earlier = await db.read(vendor_requests.since, self._vendor, self._host.name, since)
         # The store has times of the wall clock, which may have been set meanwhile: nothing lies in the future. What was
@@ -80,7 +82,7 @@ class Turns:
         )
         # The last request may have been a question to any of these, whose answer nobody took down.
         last = max((_sent_by(entry) for entry in earlier if entry.counts_for(self.member.account)), default=0)
-        for task in unsure:
+        for task in taken_up:
             task.unsure = self.keeps_alive
             task.again_at = max(task.kept_at, min(last, now) + offset) + self.member.least_ms
         self._host.changed()
@@ -99,12 +101,16 @@ class Turns:
         return partial(self._turn, task=task)
 
     @asynccontextmanager
-    async def admitted(self) -> AsyncIterator[Turn]:
+    async def admitted(self, job: int) -> AsyncIterator[Turn]:
         """Wait until a job may be begun; inside, its requests are promised, and the life of its task."""
         if not self.keeps_alive:
             yield self
             return
-        admission = await self._host.admission(Wait(self.member, None, self._clock.monotonic()))
+        promised = job in self.nameless
+        admission = await self._host.admission(Wait(self.member, None, self._clock.monotonic(), promised=promised))
+        # What was promised to its earlier submission is now the admission's.
+        for task in [task for task in self.member.tasks.values() if task.nameless and task.job == job]:
+            self.forget(task)
         try:
             yield partial(self._turn, admission=admission)
         finally:
@@ -151,17 +157,21 @@ class Turns:
 
     # -- tasks -----------------------------------------------------------------------------------------------------
 
-    def track(self, submission: Submission, operation: str) -> Tracked:
-        """A task that is in flight from now on; as it was, where it is known."""
+    def track(self, submission: Submission, operation: str, *, since: int | None = None) -> Tracked:
+        """A task that is in flight from now on; as it was, where it is known.
+
+        `since`: when an earlier submission went out, whose task this may be (by the wall clock).
+        """
         known = self.member.tasks.get(submission.row)
         if known is not None:
             return known
         offset = self._clock.monotonic() - self._clock.now()
+        sent_at = submission.sent_at if since is None else min(since, submission.sent_at)
         task = Tracked(
             key=submission.row,
             lives=self._lives.setdefault(operation, Lives()),
-            begun_at=submission.sent_at + offset,
-            kept_at=max(submission.sent_at, submission.asked_at or 0) + offset,
+            begun_at=sent_at + offset,
+            kept_at=max(sent_at, submission.asked_at or 0) + offset,
             deadline_at=submission.deadline_at + offset,
             job=submission.job,
             operation=operation,
@@ -170,6 +180,16 @@ class Turns:
         self._host.pacer.track(self.member, task)
         self._host.changed()
         return task
+
+    def unanswered(self, submission: Submission, operation: str) -> None:
+        """A submission had no answer. With a keep-alive there may be a task that dies while its name is found out."""
+        if self.keeps_alive:
+            self.track(submission, operation).nameless = True
+
+    @property
+    def nameless(self) -> Sequence[int]:
+        """Jobs whose submission had no answer: the same call again tells the name of a task that is dying meanwhile."""
+        return [task.job for task in self.member.tasks.values() if task.nameless]
 
     def tracked(self, submission: int) -> Tracked | None:
         return self.member.tasks.get(submission)
@@ -206,7 +226,6 @@ class Turns:
         task.again_at = max(task.again_at, again_at)
         self._host.pacer.heard(task, kept=False)
         task.earliest_at = max(task.earliest_at, now + round(1000 * self._pace.interval))
-        self._host.pacer.failed()
         self._host.changed()
 
     def due_at(self, task: Tracked) -> int:

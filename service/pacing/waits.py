@@ -28,6 +28,7 @@ class Tracked:
     again_at: int = 0  # no sooner at all: the vendor may have counted the last question until then
     asking_since: int | None = None
     unsure: bool = False  # in flight at a start: nobody knows how it fared, so it is due at once
+    nameless: bool = False  # its submission had no answer: it can't be asked, but its promise is kept for the next one
     missed: int = 0  # answers in which the vendor did not know it
     outlook: Outlook | None = None  # worked out once for each question
 
@@ -42,6 +43,7 @@ class Admission:
     unsent: int = len(OPENING)
     submitted_at: int | None = None
     made: bool = False  # its task is known
+    promised: bool = False  # to what was promised a nameless task
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +56,7 @@ class Wait:
     blocks: bool = False
     task: Tracked | None = None
     admission: Admission | None = None
+    promised: bool = False  # for an admission: as there
 
 
 @dataclass(eq=False)

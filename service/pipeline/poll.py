@@ -130,7 +130,7 @@ class Poll:
     ) -> None:
         if update.state is UpdateState.MISSING:
             # Who does not know a task may not have counted the question either.
-            contracted.turns.not_heard(tracked, arrived=False)
+            contracted.turns.not_heard(tracked)
             due_at = contracted.turns.due_at(tracked)
         else:
             due_at = contracted.turns.heard(tracked, wait_ms=update.ask_again_ms)
