@@ -85,6 +85,10 @@ class Node:
         self._looks.add(task)
         task.add_done_callback(self._looks.discard)
 
+    async def looked(self) -> None:
+        """Until all have seen what they wanted to."""
+        await asyncio.gather(*self._looks)
+
     def end(self, job: Job, how: str) -> None:
         self.world.ended(job, how)
         branch = self.branches[job.account]
@@ -109,9 +113,9 @@ class Node:
         if query is lives.of_vendor:
             return {operation: known for (account, operation), known in store.learned.items() if account == vendor}
         if query in (submissions.in_flight, submissions.cut_off):
-            state = "running" if query is submissions.in_flight else "sending"
-            rows = [row for row in store.rows.values() if row.it.state == state and row.job.account == vendor]
-            return [(row.it, row.job.operation) for row in rows]
+            states = ("running",) if query is submissions.in_flight else ("sending", "unanswered")
+            last = {row.job.number: row for row in store.rows.values() if row.job.account == vendor}
+            return [(row.it, row.job.operation) for row in last.values() if row.it.state in states]
         assert query is vendor_requests.since
         return [entry for entry in store.requests if entry.finished_at is None or entry.finished_at > args[1]]
 
@@ -152,10 +156,17 @@ class Branch:
         return [job for job in self.world.store.jobs if job.account == self.name and job.state in states]
 
     async def _claim(self, room: int) -> Sequence[Job]:
-        room = min(self.turns.room(room), self.pace.max_concurrent - len(self._mine("held", "sending", "running")))
-        claimed: list[Job] = []
+        now = self.world.clock.now()
+        nameless = set(self.turns.nameless)
+        claimed = [job for job in self._mine("queued") if job.number in nameless and job.due_at <= now][:room]
+        for job in claimed:
+            job.state = "held"
+        room = min(
+            self.turns.room(room - len(claimed)),
+            self.pace.max_concurrent - len(self._mine("held", "sending", "running")),
+        )
+        room += len(claimed)
         while len(claimed) < room:
-            now = self.world.clock.now()
             due = {job.lane: job for job in reversed(self._mine("queued")) if job.due_at <= now}
             if not due:
                 break
@@ -189,7 +200,8 @@ class Branch:
                         task = await self.world.exchange(self.name, Purpose.SUBMIT, act, task=job.name)
                 if not job.ended:
                     row.it = replace(row.it, state="running", task=task)
-                    job.state, row.due_at = "running", self.turns.due_at(self.turns.track(row.it, job.operation))
+                    tracked = self.turns.track(row.it, job.operation, since=job.unanswered_since)
+                    job.state, row.due_at = "running", self.turns.due_at(tracked)
         except VendorError as error:
             if not job.ended:
                 self._again(job, row, error)
@@ -199,11 +211,13 @@ class Branch:
     def _again(self, job: Job, row: Row | None, error: VendorError) -> None:
         job.state, job.tries = "queued", job.tries + 1
         job.due_at = self.world.clock.now() + max(retry.backoff(job.tries), round(1000 * (error.retry_after or 0)))
-        if row is not None:
+        if row is not None and error.accepted is Accepted.UNKNOWN:
+            # Free at such a vendor, and there may be a task that has to be asked.
+            self.turns.unanswered(row.it, job.operation)
+            job.due_at = self.world.clock.now()
+            _cut_off(row)
+        elif row is not None:
             del self.world.store.rows[row.it.row]
-            if error.accepted is Accepted.UNKNOWN:
-                # Free at such a vendor, and there may be a task that has to be asked.
-                job.due_at = self.world.clock.now()
 
     async def _token(self) -> None:
         if self.world.token_seconds is None:
@@ -284,6 +298,9 @@ class Branch:
         elif said is Said.UNKNOWN and self.turns.missing(tracked):
             self.turns.forget(tracked)
             self.node.end(row.job, "lost")
+        elif said is Said.UNKNOWN:
+            self.turns.not_heard(tracked)
+            self._let_go(row, self.turns.due_at(tracked))
         else:
             row.it = replace(row.it, asked_at=asked_at)
             due_at = self.turns.heard(tracked)
@@ -325,6 +342,11 @@ async def _broken(piece: Job | Row, fault: Exception) -> None:
     raise AssertionError(f"a fault of ours at {piece}") from fault
 
 
+def _cut_off(row: Row) -> None:
+    row.it = replace(row.it, state="unanswered")
+    row.job.unanswered_since = row.job.unanswered_since or row.it.sent_at
+
+
 @asynccontextmanager
 async def running(world: World) -> AsyncIterator[Node]:
     """Until the block is left."""
@@ -342,15 +364,14 @@ def taken_up(world: World) -> None:
         # A call that was under way is made again, at once: the vendor knows it by its name.
         if job.state in ("held", "sending"):
             job.state, job.due_at = "queued", world.clock.now()
-    rows = world.store.rows
-    for key in [key for key, row in rows.items() if row.it.state == "sending"]:
-        del rows[key]
-    for row in rows.values():
-        row.held = False
+    for row in world.store.rows.values():
+        row.held, row.due_at = False, world.clock.now()
+        if row.it.state == "sending":
+            _cut_off(row)
 
 
 async def work(node: Node, jobs: Sequence[tuple[float, Job]], *, looks: Sequence[tuple[float, str]] = ()) -> None:
-    """Jobs and looks, each after a pause in seconds; until all jobs have ended."""
+    """Jobs and looks, each after a pause in seconds; until all of them have ended."""
 
     async def looking() -> None:
         for pause, account in looks:
@@ -363,6 +384,7 @@ async def work(node: Node, jobs: Sequence[tuple[float, Job]], *, looks: Sequence
         node.add(job)
     await ended(node)
     await looker
+    await node.looked()
 
 
 async def ended(node: Node) -> None:

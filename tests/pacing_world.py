@@ -40,6 +40,7 @@ class Ways:
     retry_after: float = 2.0
     slow: int = 0
     slower_by: float = 2_000
+    most: int = 1_000_000  # faults in all
 
 
 @dataclass
@@ -54,6 +55,7 @@ class Job:
     state: str = "queued"  # held, sending, running
     due_at: int = 0
     tries: int = 0
+    unanswered_since: int | None = None
     ended: str | None = None
     ended_at: float = 0
 
@@ -112,6 +114,7 @@ class World:
         self.store = Store()
         self.clock = VirtualClock()
         self.sent: Counter[Purpose] = Counter()
+        self._faults = 0
         self.looked: list[float] = []
         self.all_ended = asyncio.Event()
         # One more than are to come can't be told beforehand: whoever adds jobs says when the last one is in.
@@ -168,5 +171,6 @@ class World:
         for fault in ("lost", "refused", "told", "slow"):
             left -= getattr(self.ways, fault)
             if left < 0:
-                return fault
+                self._faults += 1
+                return fault if self._faults <= self.ways.most else None
         return None

@@ -122,7 +122,7 @@ class Host:
         if self._cuts(wait):
             raise asyncio.CancelledError
         self._futures[wait] = future
-        self.pacer.waiting.append(wait)
+        self.pacer.line_up(wait)
         self._wake.set()
         try:
             return await future

@@ -11,6 +11,7 @@ What is behind never takes what those before it wait for; only a full window of 
 milliseconds of a clock that is never set.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
 
@@ -76,6 +77,13 @@ class Pacer:
     def forget(self, member: Member, key: int) -> None:
         """The task has ended, or is somebody else's."""
         if member.tasks.pop(key, None) is not None:
+            self.changed()
+
+    def line_up(self, wait: Wait) -> None:
+        self.waiting.append(wait)
+        if wait.task is not None and wait.task.asking_since is not None:
+            # Its question was refused on the way, for its token perhaps: it is as unasked as before.
+            wait.task.asking_since = None
             self.changed()
 
     def send(self, wait: Wait, now: int) -> list[tuple[Windows, Sent]]:
@@ -239,7 +247,9 @@ class Pacer:
     def _place(self, wait: Wait, rank: Rank, now: int) -> float:
         """Among those of its rank, the least first."""
         if rank is Rank.KEEP and wait.task is not None:
-            return self._keep_at(wait.member, wait.task, now)
+            # Who is most likely lost must not take the window from those that are not.
+            lost_at = wait.task.kept_at + round(1000 * (wait.member.pace.keep_alive or 0))
+            return lost_at if lost_at > now else math.inf
         if wait.task is not None:
             return -outlook.unnoticed(wait.task, now)
         # A person's one request goes before jobs that may need many.

@@ -67,6 +67,10 @@ class Chain:
     until: int
     ledgers: tuple[Ledger, ...]
 
+    def due(self, now: int) -> int:
+        """What is late already is due now."""
+        return max(self.kept_at + self.period, self.again, now)
+
 
 @dataclass(frozen=True, slots=True)
 class Timetable:
@@ -97,8 +101,9 @@ def timetable(chains: Iterable[Chain], now: int) -> Timetable:
     order = itertools.count()
     owed = []
     for chain in chains:
-        # What is late already is due now.
-        due = max(chain.kept_at + chain.period, chain.again, now)
+        if chain.kept_at >= chain.until:
+            continue
+        due = chain.due(now)
         since = max(chain.kept_at + chain.least, chain.earliest, chain.again, now)
         owed.append((due, next(order), min(since, due), chain))
     heapq.heapify(owed)
@@ -125,7 +130,7 @@ def followed(earlier: Timetable, chains: Sequence[Chain], now: int, slip: int) -
 
     Not `kept` where it no longer can be, or where it does not have all of the chains.
     """
-    asked_at = {chain.key: chain.kept_at for chain in chains}
+    asked_at = {chain.key: max(chain.kept_at, chain.due(now) - chain.period) for chain in chains}
     owed = sorted(
         (max(at, now), number)
         for number, chain in enumerate(chains)
@@ -138,7 +143,7 @@ def followed(earlier: Timetable, chains: Sequence[Chain], now: int, slip: int) -
         chain = chains[number]
         if asked_at[chain.key] >= chain.until:
             continue
-        at = place_from(at, chain.ledgers)
+        at = place_from(max(at, chain.again), chain.ledgers)
         kept = kept and at - asked_at[chain.key] <= chain.period + slip
         instants.setdefault(chain.key, []).append(at)
         asked_at[chain.key] = at
