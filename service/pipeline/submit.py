@@ -45,12 +45,14 @@ SAME_PREPARATION_TRIES = 3
 class Loaded:
     """A job's pictures and links by input, and the submission before this one, if its answer never came.
 
-    `made_here`: what this job's vendor called those pictures that it made itself.
+    `made_here`: what this job's vendor called those pictures that it made itself. `unanswered_since`: when the first of
+    those submissions went out.
     """
 
     inputs: Mapping[str, Asset | InputLink]
     made_here: Mapping[str, Mapping[str, Any]]
     unanswered: Submission | None
+    unanswered_since: int | None
     behind: int
 
 
@@ -66,15 +68,24 @@ class Submit:
     async def claim(self, contracted: Contracted, room: int) -> Sequence[Job]:
         """Jobs whose turn it is, as far as the vendor has room for more tasks at once."""
         core, vendor = self._core, contracted.name
-        room = contracted.turns.room(room)
+        first = await self._claim_nameless(contracted, room)
+        room = contracted.turns.room(room - len(first))
         if room <= 0:
-            return []
+            return first
         claimed = await core.db.write(
             _claim, vendor, core.node, core.clock.now(), room, contracted.max_concurrent, self._last.get(vendor)
         )
         if claimed:
             self._last[vendor] = Lane.of(claimed[-1])
-        return claimed
+        return [*first, *claimed]
+
+    async def _claim_nameless(self, contracted: Contracted, room: int) -> Sequence[Job]:
+        """Before all others, whose task may be dying at the vendor, as far as its name is lost on the way."""
+        wanted = contracted.turns.nameless[:room]
+        if not wanted:
+            return []
+        core = self._core
+        return await core.db.write(lanes.claim_these, jobs.Step.SUBMIT, core.node, core.clock.now(), wanted)
 
     async def next_due(self, contracted: Contracted) -> int | None:
         """None while the vendor is full: the end of a task wakes us."""
@@ -99,7 +110,7 @@ class Submit:
                 return
             operation = contracted.operation_of(job)
             work = Work(job.id, operation, job.request.params, job.request.extra, inputs, loaded.behind)
-            turn = await stack.enter_async_context(contracted.turns.admitted())
+            turn = await stack.enter_async_context(contracted.turns.admitted(job.row))
             await self._hand_in(job, contracted, replace(contracted.account, turn=turn), loaded, work)
 
     async def _at_hand(
@@ -152,7 +163,7 @@ class Submit:
             if opening.submission is None:
                 await self._not_prepared(job, error)
             elif error.accepted is Accepted.UNKNOWN:
-                await self._no_answer(opening.submission, job, error)
+                await self._no_answer(opening.submission, job, contracted, error)
             else:
                 await self._refused(opening.submission, job, error)
             return
@@ -162,10 +173,11 @@ class Submit:
             # From here on the submission owns the job. A fault of ours tells nothing of what the vendor has done.
             log.exception("job.submit_fault", job=job.id)
             fault = VendorError("a fault in Wirephoto", ErrorClass.UNKNOWN, "internal", accepted=Accepted.UNKNOWN)
-            await self._no_answer(opening.submission, job, fault)
+            await self._no_answer(opening.submission, job, contracted, fault)
             return
         assert opening.submission is not None, "a paid call takes its turn"
-        await self._accepted(opening.submission, job, submitted, contracted, called_back=token is not None)
+        since = loaded.unanswered_since
+        await self._accepted(opening.submission, job, submitted, contracted, since, called_back=token is not None)
 
     async def _back(self, job: Job) -> None:
         """Nothing was tried: it waits with the others."""
@@ -198,22 +210,31 @@ class Submit:
         self._core.wake(jobs.Step.SUBMIT, job.vendor)
         self._core.wake(poll.STEP, job.vendor)
 
-    async def _no_answer(self, submission: Submission, job: Job, error: VendorError) -> None:
+    async def _no_answer(self, submission: Submission, job: Job, contracted: Contracted, error: VendorError) -> None:
         """The call may have been taken in: wait for a callback until the watchdog, then `poll` decides."""
+        contracted.turns.unanswered(submission, job.operation)
         now = self._core.clock.now()
         await self._core.insist(_unanswered, submission, self._core.node, now)
         log.warning("job.submit_unanswered", job=job.id, submission=submission.number, code=error.code)
         self._core.wake(poll.STEP, job.vendor)
 
     async def _accepted(
-        self, submission: Submission, job: Job, submitted: Submitted, contracted: Contracted, *, called_back: bool
+        self,
+        submission: Submission,
+        job: Job,
+        submitted: Submitted,
+        contracted: Contracted,
+        unanswered_since: int | None,
+        *,
+        called_back: bool,
     ) -> None:
         now = self._core.clock.now()
         pace = contracted.vendor.pace
         final = submitted.reply if submitted.reply is not None and self._says_final(contracted, submitted) else None
         due_at, tracked = now, None
         if submitted.task_id is not None and final is None:
-            tracked = contracted.turns.track(submission, job.operation)
+            # The task may be an earlier call's, and nobody has asked it since.
+            tracked = contracted.turns.track(submission, job.operation, since=unanswered_since)
             # Who will call is only asked after a long silence.
             quiet = pace.watchdog if called_back else None
             due_at = contracted.turns.due_at(tracked) if quiet is None else now + round(quiet * 1000)
@@ -279,9 +300,11 @@ async def _load(reader: Reader, job: Job, now: int) -> Loaded:
         if found is not None:
             made_here[entry.name] = found
     earlier = await submissions.of_job(reader, job.row)
-    unanswered = next((entry for entry in reversed(earlier) if entry.state == "unanswered"), None)
+    unanswered = [entry for entry in earlier if entry.state == "unanswered"]
     behind = await lanes.behind(reader, jobs.Step.SUBMIT, job, now, LOOK_BEHIND)
-    return Loaded(inputs, made_here, unanswered, behind)
+    if not unanswered:
+        return Loaded(inputs, made_here, None, None, behind)
+    return Loaded(inputs, made_here, unanswered[-1], unanswered[0].sent_at, behind)
 
 
 async def _open(
