@@ -15,7 +15,7 @@ from service.pacing.waits import OPENING, Admission, Member, Tracked, Wait
 from service.pacing.windows import Windows
 
 # A poll's way to the vendor, and our own delays: kept off the keep-alive. Twice the slowest of the last polls.
-LEAST_GUARD_MS = 500
+LEAST_GUARD_MS = 1_000
 MOST_GUARD_MS = 3_000
 # And what a vendor wants between two questions, if it is not much.
 MOST_AGAIN_MS = 2_000

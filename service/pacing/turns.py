@@ -1,5 +1,6 @@
 """An account at a vendor: its turns, its tasks in flight, and what is known of how long they live."""
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -41,6 +42,8 @@ class Turns:
         self._vendor = vendor
         self._lives: dict[str, Lives] = {}
         self._jobs: dict[int, set[int]] = {}
+        self._unasked: set[int] = set()
+        self._all_asked = asyncio.Event()
         self._refusals = 0
         self.member = Member(vendor, account, pace)
         host.pacer.join(self.member)
@@ -84,8 +87,21 @@ class Turns:
         last = max((_sent_by(entry) for entry in earlier if entry.counts_for(self.member.account)), default=0)
         for task in taken_up:
             task.unsure = self.keeps_alive
+            if task.unsure:
+                self._unasked.add(task.key)
             task.again_at = max(task.kept_at, min(last, now) + offset) + self.member.least_ms
+        self._asked()
         self._host.changed()
+
+    async def all_asked(self) -> None:
+        """Until each task has been asked once that was in flight at the start, and that dies unasked."""
+        await self._all_asked.wait()
+
+    def _asked(self, task: Tracked | None = None) -> None:
+        if task is not None:
+            self._unasked.discard(task.key)
+        if not self._unasked:
+            self._all_asked.set()
 
     def cut(self, *, all_but_kept: bool = False) -> None:
         """The service stops: whoever waits here is cut off; `all_but_kept`: questions go on that keep tasks alive."""
@@ -205,6 +221,7 @@ class Turns:
         # From the answer on: the question may have come to the vendor right before.
         task.again_at = now + self.member.least_ms
         task.earliest_at = 0 if wait_ms is None else now + wait_ms
+        self._asked(task)
         self._host.changed()
         return self.due_at(task)
 
@@ -226,6 +243,7 @@ class Turns:
         task.again_at = max(task.again_at, again_at)
         self._host.pacer.heard(task, kept=False)
         task.earliest_at = max(task.earliest_at, now + round(1000 * self._pace.interval))
+        self._asked(task)
         self._host.changed()
 
     def due_at(self, task: Tracked) -> int:
@@ -254,6 +272,7 @@ class Turns:
     def forget(self, task: Tracked) -> None:
         """It has ended, or is somebody else's."""
         self._host.pacer.forget(self.member, task.key)
+        self._asked(task)
         siblings = self._jobs.get(task.job, set())
         siblings.discard(task.key)
         if not siblings:
