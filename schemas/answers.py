@@ -16,7 +16,6 @@ from typing_extensions import TypedDict
 
 from schemas.callback import Via
 from schemas.delivery import DeliveryState, Outcome, Undelivered
-from schemas.endpoint import EndpointState, Format, Scheme
 from schemas.event import EventType
 from schemas.forms import (
     AssetId,
@@ -27,8 +26,6 @@ from schemas.forms import (
     EndpointId,
     EventId,
     JobId,
-    PublicKey,
-    Secret,
     Sha256,
     Time,
     Url,
@@ -175,118 +172,6 @@ class Timeline(TypedDict):
 
 
 # --- endpoints, deliveries, events -----------------------------------------------------------------------------------
-
-
-class EndpointRate(TypedDict):
-    """At most so many attempts begin within any span of so many seconds."""
-
-    requests: Count
-    seconds: float
-
-
-class EndpointHealth(TypedDict):
-    """What is remembered of its receiver, both null where it takes what it is sent."""
-
-    failing_since: Annotated[Time | None, Field(description="Every attempt since then has failed.")]
-    broken_since: Annotated[Time | None, Field(description="It is probed with one delivery at a time.")]
-
-
-class Endpoint(TypedDict):
-    """A subscriber's registration, without its secrets."""
-
-    id: EndpointId
-    object: Literal["endpoint"]
-    url: Annotated[Url | None, Field(description="null: of kind stream, whose client comes for its deliveries.")]
-    kind: str
-    events: list[str]
-    channels: list[str]
-    description: str
-    headers: Annotated[list[str], Field(description="Names only: the values are secrets.")]
-    # What was written before an endpoint had these stays in the log as it was signed.
-    filter: NotRequired[dict[str, JsonValue]]
-    format: Format
-    signatures: list[Scheme]
-    rate_limit: NotRequired[EndpointRate | None]
-    max_in_flight: int
-    ordered: NotRequired[bool]
-    retry_schedule: NotRequired[Annotated[list[int] | None, Field(description="Seconds; null: the service's own.")]]
-    hook: NotRequired[Annotated[bool, Field(description="Whether it was made by `POST /v1/hooks`.")]]
-    state: EndpointState
-    disabled_reason: str | None
-    health: NotRequired[EndpointHealth]
-    created_at: Time
-    updated_at: Time
-
-
-class Hook(TypedDict):
-    """A subscription as no-code tools make it: an endpoint, in their words."""
-
-    id: EndpointId
-    object: Literal["hook"]
-    hookUrl: Url
-    events: list[str]
-    filter: dict[str, JsonValue]
-    format: Format
-    state: EndpointState
-    disabled_reason: str | None
-    created_at: Time
-
-
-class NewEndpoint(Endpoint):
-    """An endpoint just made, with the secret that its deliveries are signed with."""
-
-    secret: Secret
-
-
-class SigningSecret(TypedDict):
-    secret: Secret
-
-
-class RotatedSecret(SigningSecret):
-    """The new secret. The one before signs beside it until then."""
-
-    old_secret_expires_at: Time
-
-
-class SigningKey(TypedDict):
-    """What `v1a` signatures of this project are checked with."""
-
-    public_key: PublicKey
-    kid: Annotated[str, Field(description="Its name in the JWKS.", examples=["sgn_01m7y9dz7k7yx6crsbkvdbxvge"])]
-
-
-class Jwk(TypedDict):
-    """An ed25519 key, by RFC 8037."""
-
-    kty: Literal["OKP"]
-    crv: Literal["Ed25519"]
-    x: Annotated[str, Field(description="The key's 32 bytes, base64url.")]
-    kid: str
-    use: Literal["sig"]
-    alg: Literal["EdDSA"]
-
-
-class JwkSet(TypedDict):
-    keys: list[Jwk]
-
-
-class TestShot(TypedDict):
-    """What the receiver said to a test message."""
-
-    delivered: bool
-    event: EventId
-    at: Time
-    status: int | None
-    ms: Count
-    error: str | None
-    response_head: str | None
-
-
-class StreamAnswered(TypedDict):
-    """What the answer of a stream's client came to, once it is written down."""
-
-    outcome: Outcome
-    next_attempt_at: Time | None
 
 
 class Delivery(TypedDict):

@@ -13,12 +13,13 @@ from typing import Any
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
-from schemas.answers import Output
+from schemas.answers import Delivery, Job, Output, VendorStatus
 from schemas.delivery import DeliveryState
 from schemas.endpoint import EndpointState, Format
 from schemas.event import EventType
 from schemas.forms import AssetId, Count, Decimal, DeliveryId, EndpointId, EventId, JobId, Sha256, Time, Url
 from schemas.job import Charged, ErrorClass, JobState
+from schemas.subscriptions import Endpoint
 
 _SCALAR = {"type": ["string", "number", "boolean", "null"]}
 # Pictures beside the first, named by the operation.
@@ -123,11 +124,11 @@ class FlatVendorStatus(FlatEvent):
     credits_left: Decimal | None
 
 
-FLAT: Mapping[str, type] = {
-    "Job": FlatJob,
-    "Endpoint": FlatEndpoint,
-    "Delivery": FlatDelivery,
-    "VendorStatus": FlatVendorStatus,
+FLAT: Mapping[type, type] = {
+    Job: FlatJob,
+    Endpoint: FlatEndpoint,
+    Delivery: FlatDelivery,
+    VendorStatus: FlatVendorStatus,
 }
 
 _OF_A_PICTURE = ("url", "width", "height", "content_type", "bytes", "sha256", "asset")

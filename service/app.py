@@ -4,7 +4,7 @@ import asyncio
 import random
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import structlog
@@ -44,6 +44,7 @@ from service.store import keys, meta, nodes, projects, submissions
 from service.store.backfill import backfill
 from service.store.database import Database, StoreUnavailable, Tx
 from service.store.migrate import migrate
+from service.vendors import Vendors
 from service.web.following import Following
 from service.web.projects import add_project
 from service.web.routes import http_exception, starlette_routes
@@ -53,6 +54,8 @@ from service.web.waiting import Waiting
 log = structlog.get_logger()
 
 GRACE_SECONDS = 10.0
+# So long the tasks that die unasked have machine and store for themselves at a start, at most.
+URGENT_SECONDS = 2.0
 
 
 class WrongStore(Exception):
@@ -211,8 +214,12 @@ async def running(
         urgent = [workers[POLL, contracted.name] for contracted in vendors if contracted.turns.keeps_alive]
         chores = (scan, heart, retention, replays, resealing, presence)
         everyone = [*urgent, *chores, *(one for one in workers.values() if one not in urgent)]
-        for worker in everyone:
+        for worker in urgent:
             worker.start()
+        await _all_asked(vendors)
+        for other in everyone:
+            if other not in urgent:
+                other.start()
         try:
             yield Wirephoto(settings, core, site, made_key, heart.lost)
         finally:
@@ -232,6 +239,14 @@ async def running(
             except StoreUnavailable as error:
                 # The next start takes over what this node holds.
                 log.warning("node.not_ended", error=str(error))
+
+
+async def _all_asked(vendors: Vendors) -> None:
+    """A hundred other beginnings at once would take the time that these tasks no longer have."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(URGENT_SECONDS):
+            for contracted in vendors:
+                await contracted.turns.all_asked()
 
 
 async def _hold_kind(tx: Tx, kind: str) -> None:

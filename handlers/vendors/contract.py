@@ -169,7 +169,8 @@ class Accepted(StrEnum):
 class VendorError(Exception):
     """A vendor said no, or nothing. `permanent`: another try of the same call cannot help; `retryable`: a new job may.
 
-    `retry_after` is in seconds, where the vendor gave it.
+    `retry_after` is in seconds, where the vendor gave it. `sent` is False only where it is certain that the vendor
+    never got the request.
     """
 
     message: str
@@ -179,6 +180,7 @@ class VendorError(Exception):
     accepted: Accepted = Accepted.NO
     retry_after: float | None = None
     retryable: bool = False
+    sent: bool = True
 
     def __str__(self) -> str:
         return f"{self.error_class}/{self.code}: {self.message}"

@@ -131,7 +131,9 @@ def told_apart(*, paid: bool = False) -> Iterator[None]:
     except TransportError as error:
         meaning = _BY_KIND.get(error.kind, _SERVER)
         accepted = Accepted.UNKNOWN if paid and error.sent else Accepted.NO
-        raise refused(meaning, error.kind, str(error), {}, accepted) from error
+        fault = refused(meaning, error.kind, str(error), {}, accepted)
+        fault.sent = error.sent
+        raise fault from error
     except OSError as error:
         # Raised while the request was being made up: a picture of ours can't be read. Nothing was sent.
         message = f"the picture can't be read here: {error.strerror}"

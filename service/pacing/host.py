@@ -94,11 +94,15 @@ class Host:
                 future.set_exception(TaskEnded())
         self.changed()
 
-    def answered(self, sending: Sending, purpose: Purpose) -> None:
+    def ended(self, sending: Sending, purpose: Purpose | None) -> None:
+        """`purpose`: of a request that was answered; None where no answer came, or a no: that tells nothing of ways."""
         now = self.clock.monotonic()
         for _, entry in sending.entries:
             entry.finished_at = now
-        self.pacer.arrived(purpose, now - sending.at)
+        if purpose is None:
+            self.pacer.changed()
+        else:
+            self.pacer.arrived(purpose, now - sending.at)
         self._wake.set()
         # Beside the way: nobody's answer waits for it, or is lost with it.
         self._beside(sending.row)
@@ -118,7 +122,7 @@ class Host:
         if self._cuts(wait):
             raise asyncio.CancelledError
         self._futures[wait] = future
-        self.pacer.waiting.append(wait)
+        self.pacer.line_up(wait)
         self._wake.set()
         try:
             return await future

@@ -7,10 +7,12 @@ Turnbull 1976), partly evenly, so that a vendor that has become faster is found 
 """
 
 import json
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from math import log
+from operator import neg
 
 # Seconds: spans grow by a tenth, from half a second to about four hours.
 _EDGES: Sequence[float] = (0.0, *(0.5 * 1.1**step for step in range(108)))
@@ -23,6 +25,19 @@ _BY_EARLIER = 0.8
 # Fewer answers say nothing.
 ENOUGH = 5
 _NEVER = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """For a task that was last `kept_at` then, while `seen` answers are known. In milliseconds, of a clock never set.
+
+    `worth_at`: when a question is first worth its price; `likely_at`: when it is most likely the last one, if known.
+    """
+
+    kept_at: int
+    seen: int
+    worth_at: int
+    likely_at: int | None
 
 
 class Lives:
@@ -75,6 +90,15 @@ class Lives:
             else:
                 high = middle
         return high
+
+    def age_finished(self, alive: float, chance: float) -> float:
+        """The age at which a task seen running at `alive` is finished with this chance."""
+        left = self._still(alive) * (1 - chance)
+        if left <= self._alive[-1]:
+            return self._alive[-1] * _EDGES[-1] / left
+        span = bisect_left(self._alive, -left, key=neg) - 1
+        part = (self._alive[span] - left) / (self._alive[span] - self._alive[span + 1])
+        return _EDGES[span] + (_EDGES[span + 1] - _EDGES[span]) * part
 
     def median(self) -> float:
         """Seconds; half of the tasks live longer."""

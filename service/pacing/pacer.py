@@ -7,30 +7,22 @@
 5. Any other question worth its price: where nobody waits for the windows.
 6. Styles and credits.
 
-What is behind never takes what those before it wait for. Times are milliseconds of a clock that is never set.
+What is behind never takes what those before it wait for; only a full window of one account holds up no other. Times are
+milliseconds of a clock that is never set.
 """
 
-from collections import deque
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
 
 from handlers.vendors.contract import Purpose
-from service.pacing.promises import Chain, Ledger, Timetable, place_from, timetable
+from service.pacing import outlook
+from service.pacing.keeping import Keeping
 from service.pacing.waits import OPENING, Admission, Member, Tracked, Wait
 from service.pacing.windows import Sent, Windows
 
-# From here on a question is taken to be the last one: few are wasted, and a place is free earlier.
-LIKELY = 0.9
-# A poll's way to the vendor, and our own delays: kept off the keep-alive. Twice the slowest of the last polls.
-LEAST_GUARD_MS = 500
-MOST_GUARD_MS = 3_000
-_FIRST_ROAD_MS = 500
-# What is newly promised must be kept although ways become longer meanwhile.
-SPARE_MS = 250
-_ROAD_AFTER_FAILURE_MS = 1_000
-_ROADS = 20
-# Between two tries to keep a task alive, after one that was in vain.
-_AGAIN_MS = 200
+# What does not fit beside the promises may fit later although no window opens: a task's end comes nearer.
+LOOK_AGAIN_MS = 2_000
 # A person who waits for credits or styles has waited long enough to be let in between jobs.
 PATIENT_MS = 10_000
 
@@ -60,15 +52,12 @@ class Pacer:
         self.ip = Windows([])
         self.members: list[Member] = []
         self.waiting: list[Wait] = []
-        self._roads: deque[int] = deque([_FIRST_ROAD_MS], maxlen=_ROADS)
-        # Kept until something changes: the promises, and whether they can all be kept.
-        self._promised = Timetable({}, kept=True)
-        self._valid = True
+        self._keeping = Keeping(self.ip, self.members)
 
     # -- what happens ----------------------------------------------------------------------------------------------
 
     def changed(self) -> None:
-        self._valid = False
+        self._keeping.changed()
 
     def join(self, member: Member) -> None:
         """Where two members know different limits of the host, all of them are kept."""
@@ -82,11 +71,19 @@ class Pacer:
 
     def track(self, member: Member, task: Tracked) -> None:
         member.tasks[task.key] = task
+        self._keeping.tracked(member, task)
         self.changed()
 
     def forget(self, member: Member, key: int) -> None:
         """The task has ended, or is somebody else's."""
         if member.tasks.pop(key, None) is not None:
+            self.changed()
+
+    def line_up(self, wait: Wait) -> None:
+        self.waiting.append(wait)
+        if wait.task is not None and wait.task.asking_since is not None:
+            # Its question was refused on the way, for its token perhaps: it is as unasked as before.
+            wait.task.asking_since = None
             self.changed()
 
     def send(self, wait: Wait, now: int) -> list[tuple[Windows, Sent]]:
@@ -96,10 +93,11 @@ class Pacer:
         entries = [(each, each.send(now, blocks=wait.blocks)) for each in windows if each.limits]
         if wait.task is not None and wait.purpose is Purpose.POLL:
             wait.task.asking_since = now
-        if wait.admission is not None and wait.purpose in OPENING:
-            wait.admission.unsent = max(wait.admission.unsent - 1, 0)
-            if wait.purpose is Purpose.SUBMIT:
-                wait.admission.unsent, wait.admission.submitted_at = 0, now
+        if wait.admission is not None and wait.purpose is Purpose.UPLOAD:
+            # However many uploads it makes, its submission is still to come.
+            wait.admission.unsent = max(wait.admission.unsent - 1, 1)
+        elif wait.admission is not None and wait.purpose is Purpose.SUBMIT:
+            wait.admission.unsent, wait.admission.submitted_at = 0, now
         self.changed()
         return entries
 
@@ -115,7 +113,8 @@ class Pacer:
 
     def admit(self, wait: Wait) -> Admission:
         self.waiting.remove(wait)
-        admission = Admission()
+        # What was promised has been prepared before.
+        admission = Admission(unsent=1, promised=True) if wait.promised else Admission()
         wait.member.admissions.append(admission)
         self.changed()
         return admission
@@ -127,22 +126,15 @@ class Pacer:
         self.changed()
 
     def arrived(self, purpose: Purpose, ms: int) -> None:
-        """How long a request and its answer took: the way there is at most that."""
+        """A request has been answered, after so many milliseconds."""
         if purpose is Purpose.POLL:
-            self._roads.append(ms)
-        self.changed()
-
-    def failed(self) -> None:
-        """A question was in vain: the next ones are sent earlier, so that there is time for another."""
-        self._roads.append(_ROAD_AFTER_FAILURE_MS)
+            self._keeping.arrived(ms)
         self.changed()
 
     def heard(self, task: Tracked, *, kept: bool) -> None:
         """A question has ended; `kept`: with an answer that the vendor counts as a question."""
         if task.asking_since is not None and kept:
             task.kept_at, task.unsure = task.asking_since, False
-        elif task.asking_since is not None:
-            task.tried_at = task.asking_since
         task.asking_since = None
         self.changed()
 
@@ -151,26 +143,40 @@ class Pacer:
     def choose(self, now: int) -> tuple[Wait | None, int | None]:
         """Who may go now; else, when to look again (None: when something changes)."""
         looks: list[int] = []
-        for wait in sorted(self.waiting, key=lambda wait: self._place(wait, now)):
-            member = wait.member
+        order: list[tuple[Rank, float, int, Wait]] = []
+        for number, wait in enumerate(self.waiting):
             rank = self._rank(wait, now)
-            shut_until = member.banned_until if rank is Rank.KEEP else max(member.refused_until, member.banned_until)
+            shut_until = self._shut_until(wait, rank)
             if shut_until > now:
                 looks.append(shut_until)
                 continue
-            if rank is None:
-                looks.append(self._worth_at(wait, now))
+            if rank is not Rank.KEEP:
+                looks += self._ripens_at(wait, now)
+            if rank is not None:
+                order.append((rank, self._place(wait, rank, now), number, wait))
+        order.sort()
+        ip_free_at = self.ip.free_at(now)
+        full, late = set[Member](), False
+        for rank, _, _, wait in order:
+            counted = wait.purpose is not Purpose.AUTH
+            if counted and wait.member in full:
                 continue
-            free_at = max(self.ip.free_at(now), 0 if wait.purpose is Purpose.AUTH else member.windows.free_at(now))
-            if free_at > now:
+            if ip_free_at > now:
+                looks.append(ip_free_at)
+                break
+            if counted and (free_at := wait.member.windows.free_at(now)) > now:
                 looks.append(free_at)
-            elif rank <= Rank.OWED or self._fits(wait, now):
+                full.add(wait.member)
+                continue
+            # What is behind must not take what an earlier one waits for; but a question may end what it waits for.
+            if rank > Rank.LIKELY and late:
+                break
+            if rank is Rank.KEEP or not counted or self._is_promised(wait) or self._keeping.fits(wait, now):
                 return wait, None
-            elif (later := self._next_change(now)) is not None:
-                looks.append(later)
-            # What is behind must not take what this one waits for.
-            break
-        looks += [at for at in self._promises(now).next_at.values() if at > now]
+            looks.append(self._next_change(now))
+            if rank is not Rank.OWED:
+                break
+            late = True
         return None, min(looks, default=None)
 
     def room(self, member: Member, now: int, most: int) -> int:
@@ -180,60 +186,36 @@ class Pacer:
         """
         if member.refused_until > now:
             return 0
-        if not self._keeps_alive:
-            standing = sum(1 for wait in self.waiting if wait.member is member and self._rank(wait, now) is Rank.JOB)
+        mine = [wait for wait in self.waiting if wait.member is member]
+        if not self._keeping.any:
+            standing = sum(1 for wait in mine if self._rank(wait, now) is Rank.JOB)
             line = min((window.requests for each in (self.ip, member.windows) for window in each.limits), default=most)
             return max(min(most, line - standing), 0)
-        most -= sum(1 for wait in self.waiting if wait.member is member and wait.purpose is None)
+        standing = sum(1 for wait in mine if wait.purpose is None and not wait.promised)
+        most -= standing
         free = max(self.ip.free_at(now), member.windows.free_at(now)) <= now
         room = 0
-        while free and room < most and self._fits(Wait(member, None, now), now, jobs=room + 1):
+        while free and room < most and self._keeping.fits(Wait(member, None, now), now, jobs=standing + room + 1):
             room += 1
         return room
 
-    def next_room_at(self, member: Member, now: int) -> int | None:
-        """When `room` may have grown by itself; None: only when a task ends."""
-        if member.refused_until > now:
-            return member.refused_until
-        return self._next_change(now)
+    def next_room_at(self, member: Member, now: int) -> int:
+        """When `room` may have grown by itself; a task that ends makes room too."""
+        return member.refused_until if member.refused_until > now else self._next_change(now)
 
     def due_at(self, key: int) -> int | None:
         """When the task's keep-alive will be sent; None where it has none."""
-        return self._promised.next_at.get(key)
+        return self._keeping.last_known_due_at(key)
 
     def worth_at(self, member: Member, task: Tracked) -> int:
         """When a question to it is first worth its price, by what is known of such tasks."""
-        base, pace = task.begun_at, member.pace
-        least = max(task.kept_at + member.least_ms, task.earliest_at)
-        alive = max(task.kept_at - base, 0) / 1000
-        if task.unsure:
-            return least
-        if task.lives.known:
-            at = base + round(1000 * task.lives.age_when(alive, member.patience))
-        elif task.kept_at <= base:
-            at = base + round(1000 * pace.first_poll)
-        else:
-            # After a minute a task is a long one, and is asked half as often.
-            at = task.kept_at + round(1000 * pace.interval * (2 if alive > 60 else 1))
-        return min(max(at, least), max(task.deadline_at, least))
+        return max(min(outlook.of(member, task).worth_at, task.deadline_at), outlook.floor(member, task))
 
     # -- judgement -------------------------------------------------------------------------------------------------
 
-    def _place(self, wait: Wait, now: int) -> tuple[int, float]:
-        rank = self._rank(wait, now)
-        if rank is None:
-            return (len(Rank) + 1, 0)
-        if rank is Rank.KEEP and wait.task is not None:
-            return (rank, self._promises(now).next_at.get(wait.task.key, wait.task.kept_at))
-        if rank in (Rank.LIKELY, Rank.ASK) and wait.task is not None:
-            return (rank, -_unnoticed(wait.task, now))
-        # A person's one request goes before jobs that may need many.
-        return (rank, wait.since if wait.purpose is not Purpose.LOOK else 0)
-
     def _rank(self, wait: Wait, now: int) -> Rank | None:
         """None: not worth a request yet."""
-        task = wait.task
-        if wait.purpose is Purpose.AUTH or (wait.admission is not None and wait.purpose in OPENING):
+        if wait.purpose is Purpose.AUTH or wait.promised or (wait.admission is not None and wait.purpose in OPENING):
             return Rank.OWED
         if wait.purpose is Purpose.LOOK and now - wait.since >= PATIENT_MS:
             return Rank.JOB
@@ -241,116 +223,69 @@ class Pacer:
             return None
         if wait.purpose is not Purpose.POLL:
             return _RANKS[wait.purpose]
-        if task is None:
-            return Rank.LIKELY
-        if self._period(wait.member) and self._keep_again_at(wait.member, task, now) <= now:
-            return Rank.KEEP
-        if now < max(task.kept_at + wait.member.least_ms, task.earliest_at) and now < task.deadline_at:
-            return None
-        if task.unsure:
-            return Rank.KEEP
-        alive, age = (task.kept_at - task.begun_at) / 1000, (now - task.begun_at) / 1000
-        if task.lives.known and task.lives.finished(max(alive, 0), age) >= LIKELY:
-            return Rank.LIKELY
-        if now < self.worth_at(wait.member, task):
-            return None
-        return None if wait.member.hungry and self._period(wait.member) else Rank.ASK
-
-    def _worth_at(self, wait: Wait, now: int) -> int:
-        """When a question that is not worth asking now may be."""
         if wait.task is None:
-            return wait.since + PATIENT_MS
-        worth = self.worth_at(wait.member, wait.task)
-        keep = self._keep_again_at(wait.member, wait.task, now) if self._period(wait.member) else worth
-        if max(worth, keep) > now:
-            return min(at for at in (worth, keep) if at > now)
-        # Hungry: then only its being likely counts, and that is looked at now and then.
-        return max(now, wait.task.tried_at) + min(wait.member.least_ms, _AGAIN_MS)
+            return Rank.LIKELY
+        return self._rank_of_question(wait.member, wait.task, now)
+
+    def _rank_of_question(self, member: Member, task: Tracked, now: int) -> Rank | None:
+        if self._keeping.period(member) and self._keep_at(member, task, now) <= now:
+            return Rank.KEEP
+        if now < outlook.floor(member, task):
+            return None
+        likely_at = outlook.of(member, task).likely_at
+        if likely_at is not None and likely_at <= now:
+            return Rank.LIKELY
+        if now < self.worth_at(member, task) or (member.hungry and self._keeping.period(member)):
+            return None
+        return Rank.ASK
+
+    @staticmethod
+    def _is_promised(wait: Wait) -> bool:
+        """Its task may be dying now: what others need in two minutes, should they live so long, counts for less."""
+        return wait.promised or (wait.admission is not None and wait.admission.promised)
+
+    def _place(self, wait: Wait, rank: Rank, now: int) -> float:
+        """Among those of its rank, the least first."""
+        if rank is Rank.KEEP and wait.task is not None:
+            # Who is most likely lost must not take the window from those that are not.
+            lost_at = wait.task.kept_at + round(1000 * (wait.member.pace.keep_alive or 0))
+            return lost_at if lost_at > now else math.inf
+        if wait.task is not None:
+            return -outlook.unnoticed(wait.task, now)
+        # A person's one request goes before jobs that may need many.
+        return wait.since if wait.purpose is not Purpose.LOOK else 0
+
+    def _shut_until(self, wait: Wait, rank: Rank | None) -> int:
+        member = wait.member
+        return member.banned_until if rank is Rank.KEEP else max(member.refused_until, member.banned_until)
+
+    def _ripens_at(self, wait: Wait, now: int) -> Iterator[int]:
+        """When it may be worth more than now."""
+        member, task = wait.member, wait.task
+        if task is None:
+            at = [wait.since + PATIENT_MS] if wait.purpose is Purpose.LOOK else []
+        else:
+            floor = outlook.floor(member, task)
+            ages = [
+                outlook.of(member, task).likely_at,
+                None if member.hungry and self._keeping.period(member) else self.worth_at(member, task),
+            ]
+            at = [max(age, floor) for age in ages if age is not None]
+            if self._keeping.period(member):
+                at.append(self._keep_at(member, task, now))
+        yield from (each for each in at if each > now)
 
     def _keep_at(self, member: Member, task: Tracked, now: int) -> int:
-        return self._promises(now).next_at.get(task.key, task.kept_at + self._period(member))
+        """When it must be asked for its keep-alive."""
+        return max(self._keeping.due_at(member, task, now), task.again_at)
 
-    def _keep_again_at(self, member: Member, task: Tracked, now: int) -> int:
-        """When to keep it alive, at the soonest; after a question in vain soon again, while it can be saved."""
-        may_live = now < task.kept_at + round(1000 * (member.pace.keep_alive or 0))
-        # Once it is most likely lost, the windows belong to those that are not.
-        again_ms = _AGAIN_MS if may_live else max(round(1000 * member.pace.interval), _AGAIN_MS)
-        return max(self._keep_at(member, task, now), task.tried_at + again_ms)
-
-    # -- promises --------------------------------------------------------------------------------------------------
-
-    @property
-    def _keeps_alive(self) -> bool:
-        return any(member.pace.keep_alive for member in self.members)
-
-    @property
-    def _road_ms(self) -> int:
-        return max(self._roads)
-
-    def _period(self, member: Member) -> int:
-        """From one question to the next at the latest, from sending to sending (0: no keep-alive)."""
-        if member.pace.keep_alive is None:
-            return 0
-        whole = round(1000 * member.pace.keep_alive)
-        guard = min(max(2 * self._road_ms, LEAST_GUARD_MS), MOST_GUARD_MS, whole // 2)
-        return whole - guard
-
-    def _promises(self, now: int) -> Timetable:
-        if not self._valid:
-            self._promised = self._timetable(now)
-            self._valid = True
-        return self._promised
-
-    def _fits(self, wait: Wait, now: int, *, jobs: int = 1) -> bool:
-        """Whether all promises can be kept beside this request, or beside `jobs` new jobs."""
-        return not self._keeps_alive or self._timetable(now, wait, jobs, SPARE_MS).kept
-
-    def _timetable(self, now: int, extra: Wait | None = None, jobs: int = 0, spare: int = 0) -> Timetable:
-        """What is promised now; with `extra`, what would be. `spare` makes every way longer."""
-        ip = self._ledgers(self.ip, now, spare)
-        promised: list[Chain] = []
-        asked = extra.task if extra is not None else None
-        for member in self.members:
-            ledgers = ip + self._ledgers(member.windows, now, spare)
-            period = max(self._period(member) - spare, 0)
-            new = jobs if extra is not None and extra.purpose is None and extra.member is member else 0
-            if extra is not None and extra.purpose is not None and extra.member is member:
-                place_from(now, ledgers)
-            if not period:
-                continue
-            for admission in [*member.admissions, *(Admission() for _ in range(new))]:
-                begun = admission.submitted_at
-                for _ in range(admission.unsent):
-                    begun = place_from(now, ledgers)
-                if begun is not None:
-                    until = begun + round(1000 * member.pace.deadline)
-                    promised.append(Chain(-id(admission), begun + period, period, until, ledgers))
-            for task in member.tasks.values():
-                kept = now if task is asked else task.asking_since or task.kept_at
-                # What is late already is due now.
-                due = now if task.unsure else max(kept + period, now)
-                promised.append(Chain(task.key, due, period, task.deadline_at, ledgers))
-        return timetable(promised, now)
-
-    def _ledgers(self, windows: Windows, now: int, spare: int) -> tuple[Ledger, ...]:
-        """What was sent, as a promise sees it: a request counts from its sending until its answer and the window."""
-        road = self._road_ms + spare
-        return tuple(
-            Ledger(window.requests, length + road, [min(entry.counted_by, now + road) - road for entry in windows.sent])
-            for window, length in windows.lengths()
-        )
-
-    def _next_change(self, now: int) -> int | None:
-        """When the next request falls out of a window."""
-        return min(self._expiries(now), default=None)
+    def _next_change(self, now: int) -> int:
+        """When something may fit that does not now: the next request falls out of a window, or time has passed."""
+        return min(self._expiries(now), default=now + LOOK_AGAIN_MS)
 
     def _expiries(self, now: int) -> Iterator[int]:
+        if self._keeping.any:
+            yield now + LOOK_AGAIN_MS
         for windows in (self.ip, *(member.windows for member in self.members)):
             for _, length in windows.lengths():
                 yield from (end for entry in windows.sent if (end := entry.counted_by + length) > now)
-
-
-def _unnoticed(task: Tracked, now: int) -> float:
-    """For how long it may have lain finished; where nothing is known of such tasks, since when nobody has asked."""
-    alive, age = max(task.kept_at - task.begun_at, 0) / 1000, (now - task.begun_at) / 1000
-    return task.lives.unnoticed(alive, age) if task.lives.known else age - alive

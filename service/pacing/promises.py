@@ -3,11 +3,14 @@
 Each question is put as late as its keep-alive allows, and earlier where the windows would be full by then: earliest
 deadline first, each at the latest instant that leaves all windows kept. What can be put so is promised; a new task, or
 a question that need not be asked, is let through only where all promises can still be kept beside it.
+
+This finds a timetable nearly always, but not always where there is one: so one that was found is held on to, and where
+the next attempt finds none it is followed to its end.
 """
 
 import heapq
 import itertools
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,40 +25,66 @@ class Ledger:
 
     def latest(self, at: int) -> int:
         """`at`, or the next earlier instant that may be free."""
-        for first, last in self._crowds(at):
-            if max(last, at) - min(first, at) < self._length:
-                return last - self._length
-        return at
+        crowd = self._crowd(at)
+        return at if crowd is None else crowd[1] - self._length
 
     def earliest(self, at: int) -> int:
         """`at`, or the next later instant that may be free."""
-        for first, last in self._crowds(at):
-            if max(last, at) - min(first, at) < self._length:
-                return first + self._length
-        return at
+        crowd = self._crowd(at)
+        return at if crowd is None else crowd[0] + self._length
 
     def take(self, at: int) -> None:
         insort(self._taken, at)
 
-    def _crowds(self, at: int) -> Iterable[tuple[int, int]]:
-        """First and last of each run of requests that one more at `at` might make too many; the latest run first."""
-        place, most = bisect_right(self._taken, at), self._requests
-        for first in range(min(place, len(self._taken) - most), max(0, place - most) - 1, -1):
-            yield self._taken[first], self._taken[first + most - 1]
+    def _crowd(self, at: int) -> tuple[int, int] | None:
+        """First and last of the latest run of requests that one more at `at` would make too many."""
+        taken, most, length = self._taken, self._requests, self._length
+        place = bisect_right(taken, at)
+        # A run that begins a length before, or ends a length behind, is not made too many by it.
+        latest = min(place, bisect_left(taken, at + length) - most)
+        earliest = max(place - most, bisect_right(taken, at - length))
+        for first in range(latest, earliest - 1, -1):
+            begin, end = taken[first], taken[first + most - 1]
+            if end - begin < length:
+                return begin, end
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A task's questions, should it live to its deadline: the first by `due`, then one each `period`, before `until`.
+    """A task's questions, should it live to its deadline: one each `period` at the latest, the last one after `until`.
 
-    Times in milliseconds. `ledgers` are those that its requests count in.
+    Times in milliseconds. `kept_at`: when it was last asked. Not sooner than `earliest` and than `least` after another,
+    where that is in time; and not before `again`. All of them count in its `ledgers`.
     """
 
     key: int
-    due: int
+    kept_at: int
+    again: int
+    earliest: int
+    least: int
     period: int
     until: int
     ledgers: tuple[Ledger, ...]
+
+    def due(self, now: int) -> int:
+        """What is late already is due now."""
+        return max(self.kept_at + self.period, self.again, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """When each task is to be asked, in order; `kept`: none of them, now or later, too late."""
+
+    instants: Mapping[int, Sequence[int]]
+    kept: bool
+
+    def next_at(self, key: int) -> int | None:
+        instants = self.instants.get(key)
+        return instants[0] if instants else None
+
+
+NOTHING = Timetable({}, kept=True)
 
 
 def place_from(at: int, ledgers: Sequence[Ledger]) -> int:
@@ -67,32 +96,55 @@ def place_from(at: int, ledgers: Sequence[Ledger]) -> int:
     return at
 
 
-@dataclass(frozen=True, slots=True)
-class Timetable:
-    """When each task is to be asked next; `kept`: none of them, now or later, too late."""
-
-    next_at: Mapping[int, int]
-    kept: bool
-
-
 def timetable(chains: Iterable[Chain], now: int) -> Timetable:
     """Fills the ledgers. What can't be asked in time is asked as soon as it may be: not all that is late is lost."""
     order = itertools.count()
-    owed = [(chain.due, next(order), chain) for chain in chains if chain.due < chain.until]
+    owed = []
+    for chain in chains:
+        if chain.kept_at >= chain.until:
+            continue
+        due = chain.due(now)
+        since = max(chain.kept_at + chain.least, chain.earliest, chain.again, now)
+        owed.append((due, next(order), min(since, due), chain))
     heapq.heapify(owed)
-    promised: dict[int, int] = {}
+    instants: dict[int, list[int]] = {}
     kept = True
     while owed:
-        due, _, chain = heapq.heappop(owed)
-        at = due
+        at, _, since, chain = heapq.heappop(owed)
         while (earlier := min((ledger.latest(at) for ledger in chain.ledgers), default=at)) < at:
             at = earlier
-        if at >= now:
+        if at >= since:
             for ledger in chain.ledgers:
                 ledger.take(at)
         else:
-            at, kept = place_from(now, chain.ledgers), False
-        promised.setdefault(chain.key, at)
-        if at + chain.period < chain.until:
-            heapq.heappush(owed, (at + chain.period, next(order), chain))
-    return Timetable(promised, kept)
+            at, kept = place_from(since, chain.ledgers), False
+        instants.setdefault(chain.key, []).append(at)
+        # The question that finds it past its deadline is owed too: it may have finished right before.
+        if at < chain.until:
+            heapq.heappush(owed, (at + chain.period, next(order), at + min(chain.least, chain.period), chain))
+    return Timetable(instants, kept)
+
+
+def followed(earlier: Timetable, chains: Sequence[Chain], now: int, slip: int) -> Timetable:
+    """Fills the ledgers as an earlier timetable says. A question may slip by so many milliseconds.
+
+    Not `kept` where it no longer can be, or where it does not have all of the chains.
+    """
+    asked_at = {chain.key: max(chain.kept_at, chain.due(now) - chain.period) for chain in chains}
+    owed = sorted(
+        (max(at, now), number)
+        for number, chain in enumerate(chains)
+        for at in earlier.instants.get(chain.key, ())
+        if at > chain.kept_at
+    )
+    instants: dict[int, list[int]] = {}
+    kept = True
+    for at, number in owed:
+        chain = chains[number]
+        if asked_at[chain.key] >= chain.until:
+            continue
+        at = place_from(max(at, chain.again), chain.ledgers)
+        kept = kept and at - asked_at[chain.key] <= chain.period + slip
+        instants.setdefault(chain.key, []).append(at)
+        asked_at[chain.key] = at
+    return Timetable(instants, kept and all(asked_at[chain.key] >= chain.until for chain in chains))

@@ -1,5 +1,6 @@
 """An account at a vendor: its turns, its tasks in flight, and what is known of how long they live."""
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -14,12 +15,17 @@ from service.pacing.waits import Admission, Member, Tracked, Wait
 from service.pacing.windows import COUNTED_WITHIN_MS, Sent, WindowState
 from service.store import lives, submissions, vendor_requests
 from service.store.submissions import Submission
+from service.store.vendor_requests import Request
 
 # After a 429 that does not say how long: doubled with each in a row.
 REFUSED_MS = 1_000
 # A vendor may not know a task at once.
 MISSED_MEANS_LOST = 2
 LONGEST_REFUSED_MS = 60_000
+# Between two tries to keep a task alive, where the vendor has not counted the first.
+AGAIN_MS = 200
+# A request that was counted goes out when its row is on the disk: so long after, at most.
+SENT_WITHIN_MS = 250
 
 
 class Turns:
@@ -36,6 +42,8 @@ class Turns:
         self._vendor = vendor
         self._lives: dict[str, Lives] = {}
         self._jobs: dict[int, set[int]] = {}
+        self._unasked: set[int] = set()
+        self._all_asked = asyncio.Event()
         self._refusals = 0
         self.member = Member(vendor, account, pace)
         host.pacer.join(self.member)
@@ -53,9 +61,13 @@ class Turns:
         db, now = self._host.db, self._clock.now()
         for operation, learned in (await db.read(lives.of_vendor, self._vendor)).items():
             self._lives[operation] = Lives.from_json(learned.weights, learned.seen)
-        for submission, operation in await db.read(submissions.in_flight, self._vendor):
-            self.track(submission, operation).unsure = self.keeps_alive
-        since = now - self._host.pacer.longest_ms
+        taken_up = [
+            self.track(submission, operation)
+            for submission, operation in await db.read(submissions.in_flight, self._vendor)
+        ]
+        for submission, operation in await db.read(submissions.cut_off, self._vendor):
+            self.unanswered(submission, operation)
+        since = now - max(self._host.pacer.longest_ms, self.member.least_ms)
         earlier = await db.read(vendor_requests.since, self._vendor, self._host.name, since)
         # The store has times of the wall clock, which may have been set meanwhile: nothing lies in the future. What was
         # under way then has ended by now.
@@ -71,7 +83,25 @@ class Turns:
         self.member.windows.sent = deque(
             Sent(end + offset, end + offset) for end, entry in ends if entry.counts_for(self.member.account)
         )
+        # The last request may have been a question to any of these, whose answer nobody took down.
+        last = max((_sent_by(entry) for entry in earlier if entry.counts_for(self.member.account)), default=0)
+        for task in taken_up:
+            task.unsure = self.keeps_alive
+            if task.unsure:
+                self._unasked.add(task.key)
+            task.again_at = max(task.kept_at, min(last, now) + offset) + self.member.least_ms
+        self._asked()
         self._host.changed()
+
+    async def all_asked(self) -> None:
+        """Until each task has been asked once that was in flight at the start, and that dies unasked."""
+        await self._all_asked.wait()
+
+    def _asked(self, task: Tracked | None = None) -> None:
+        if task is not None:
+            self._unasked.discard(task.key)
+        if not self._unasked:
+            self._all_asked.set()
 
     def cut(self, *, all_but_kept: bool = False) -> None:
         """The service stops: whoever waits here is cut off; `all_but_kept`: questions go on that keep tasks alive."""
@@ -87,12 +117,16 @@ class Turns:
         return partial(self._turn, task=task)
 
     @asynccontextmanager
-    async def admitted(self) -> AsyncIterator[Turn]:
+    async def admitted(self, job: int) -> AsyncIterator[Turn]:
         """Wait until a job may be begun; inside, its requests are promised, and the life of its task."""
         if not self.keeps_alive:
             yield self
             return
-        admission = await self._host.admission(Wait(self.member, None, self._clock.monotonic()))
+        promised = job in self.nameless
+        admission = await self._host.admission(Wait(self.member, None, self._clock.monotonic(), promised=promised))
+        # What was promised to its earlier submission is now the admission's.
+        for task in [task for task in self.member.tasks.values() if task.nameless and task.job == job]:
+            self.forget(task)
         try:
             yield partial(self._turn, admission=admission)
         finally:
@@ -130,24 +164,30 @@ class Turns:
             return
         wait = Wait(self.member, purpose, self._clock.monotonic(), blocks, task, admission)
         sending = await self._host.take(wait)
+        told = False
         try:
             yield
+            told = True
         finally:
-            self._host.answered(sending, purpose)
+            self._host.ended(sending, purpose if told else None)
 
     # -- tasks -----------------------------------------------------------------------------------------------------
 
-    def track(self, submission: Submission, operation: str) -> Tracked:
-        """A task that is in flight from now on; as it was, where it is known."""
+    def track(self, submission: Submission, operation: str, *, since: int | None = None) -> Tracked:
+        """A task that is in flight from now on; as it was, where it is known.
+
+        `since`: when an earlier submission went out, whose task this may be (by the wall clock).
+        """
         known = self.member.tasks.get(submission.row)
         if known is not None:
             return known
         offset = self._clock.monotonic() - self._clock.now()
+        sent_at = submission.sent_at if since is None else min(since, submission.sent_at)
         task = Tracked(
             key=submission.row,
             lives=self._lives.setdefault(operation, Lives()),
-            begun_at=submission.sent_at + offset,
-            kept_at=max(submission.sent_at, submission.asked_at or 0) + offset,
+            begun_at=sent_at + offset,
+            kept_at=max(sent_at, submission.asked_at or 0) + offset,
             deadline_at=submission.deadline_at + offset,
             job=submission.job,
             operation=operation,
@@ -156,6 +196,16 @@ class Turns:
         self._host.pacer.track(self.member, task)
         self._host.changed()
         return task
+
+    def unanswered(self, submission: Submission, operation: str) -> None:
+        """A submission had no answer. With a keep-alive there may be a task that dies while its name is found out."""
+        if self.keeps_alive:
+            self.track(submission, operation).nameless = True
+
+    @property
+    def nameless(self) -> Sequence[int]:
+        """Jobs whose submission had no answer: the same call again tells the name of a task that is dying meanwhile."""
+        return [task.job for task in self.member.tasks.values() if task.nameless]
 
     def tracked(self, submission: int) -> Tracked | None:
         return self.member.tasks.get(submission)
@@ -167,21 +217,33 @@ class Turns:
         """
         self._refusals = task.missed = 0
         self._host.pacer.heard(task, kept=True)
-        task.earliest_at = 0 if wait_ms is None else task.kept_at + wait_ms
+        now = self._clock.monotonic()
+        # From the answer on: the question may have come to the vendor right before.
+        task.again_at = now + self.member.least_ms
+        task.earliest_at = 0 if wait_ms is None else now + wait_ms
+        self._asked(task)
         self._host.changed()
         return self.due_at(task)
 
-    def not_heard(self, task: Tracked) -> None:
-        """It was asked in vain: that keeps nothing alive.
+    def asked_at(self, task: Tracked) -> int:
+        """When the question went out that is under way, by the wall clock."""
+        return self._wall(task.asking_since or self._clock.monotonic())
 
-        Its keep-alive is tried again at once. Any other question can wait: a vendor that answers nothing must not be
-        asked until the windows are full.
+    def not_heard(self, task: Tracked, *, arrived: bool = True) -> None:
+        """It was asked in vain: that keeps nothing alive. `arrived`: the vendor may have counted the question.
+
+        Its keep-alive is tried again as soon as it may be. Any other question can wait: a vendor that answers nothing
+        must not be asked until the windows are full.
         """
-        now = self._clock.monotonic()
-        task.tried_at = now
+        now, asked_at = self._clock.monotonic(), task.asking_since
+        again_at = now + (max(self.member.least_ms, AGAIN_MS) if arrived and asked_at is not None else AGAIN_MS)
+        if task.kept_at + round(1000 * (self._pace.keep_alive or 0)) <= now:
+            # Most likely lost: the windows belong to those that are not.
+            again_at = max(again_at, (asked_at or now) + round(1000 * self._pace.interval))
+        task.again_at = max(task.again_at, again_at)
         self._host.pacer.heard(task, kept=False)
         task.earliest_at = max(task.earliest_at, now + round(1000 * self._pace.interval))
-        self._host.pacer.failed()
+        self._asked(task)
         self._host.changed()
 
     def due_at(self, task: Tracked) -> int:
@@ -210,6 +272,7 @@ class Turns:
     def forget(self, task: Tracked) -> None:
         """It has ended, or is somebody else's."""
         self._host.pacer.forget(self.member, task.key)
+        self._asked(task)
         siblings = self._jobs.get(task.job, set())
         siblings.discard(task.key)
         if not siblings:
@@ -242,10 +305,9 @@ class Turns:
         """How many more jobs may be begun now, up to `most`."""
         return self._host.pacer.room(self.member, self._clock.monotonic(), most) if self._paced else most
 
-    def next_room_at(self) -> int | None:
-        """When there may be more room, by the wall clock; None: only when a task ends."""
-        at = self._host.pacer.next_room_at(self.member, self._clock.monotonic())
-        return None if at is None else self._wall(at)
+    def next_room_at(self) -> int:
+        """When there may be more room although no task has ended, by the wall clock."""
+        return self._wall(self._host.pacer.next_room_at(self.member, self._clock.monotonic()))
 
     def hungry(self, yes: bool) -> None:
         """Jobs wait in the store for room: then no question is asked that is not the last, or owed."""
@@ -279,3 +341,8 @@ class Turns:
 
     def _wall(self, at: int) -> int:
         return at - self._clock.monotonic() + self._clock.now()
+
+
+def _sent_by(entry: Request) -> int:
+    """When the vendor has most likely got it at the latest, by the wall clock."""
+    return entry.started_at + SENT_WITHIN_MS if entry.finished_at is None else entry.finished_at

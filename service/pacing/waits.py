@@ -6,7 +6,7 @@ Times are milliseconds of a clock that is never set.
 from dataclasses import dataclass, field
 
 from handlers.vendors.contract import Pace, Purpose
-from service.pacing.lives import Lives
+from service.pacing.lives import Lives, Outlook
 from service.pacing.windows import Windows
 
 # The requests that a job sends before its task lives: an upload's slots, and the submission.
@@ -25,18 +25,25 @@ class Tracked:
     job: int = 0
     operation: str = ""
     earliest_at: int = 0  # no sooner, its keep-alive excepted
+    again_at: int = 0  # no sooner at all: the vendor may have counted the last question until then
     asking_since: int | None = None
     unsure: bool = False  # in flight at a start: nobody knows how it fared, so it is due at once
+    nameless: bool = False  # its submission had no answer: it can't be asked, but its promise is kept for the next one
     missed: int = 0  # answers in which the vendor did not know it
-    tried_at: int = 0  # the last question that was in vain
+    outlook: Outlook | None = None  # worked out once for each question
 
 
 @dataclass(slots=True, eq=False)
 class Admission:
-    """A job that was let through: its opening requests and its task's keep-alives are promised until it ends."""
+    """A job that was let through: its opening requests and its task's keep-alives are promised until it ends.
+
+    `unsent`: how many requests it still sends, the submission included, which is the last of them.
+    """
 
     unsent: int = len(OPENING)
     submitted_at: int | None = None
+    made: bool = False  # its task is known
+    promised: bool = False  # to what was promised a nameless task
 
 
 @dataclass(slots=True, eq=False)
@@ -49,6 +56,7 @@ class Wait:
     blocks: bool = False
     task: Tracked | None = None
     admission: Admission | None = None
+    promised: bool = False  # for an admission: as there
 
 
 @dataclass(eq=False)

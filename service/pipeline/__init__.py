@@ -14,8 +14,9 @@
 Beside the way: `core` is what every step is handed, `worker` the loop that runs one, `crew` says who works on what,
 `lane` is one endpoint's queue, `breaker` what attempts say about its receiver, `streams` hands deliveries to clients
 that come for them, `queued` is where these wait, `presence` ends endpoints whose clients stay away, `replay` sends once
-more what an endpoint has missed, `paid_turn` is the moment before a paid call, `trouble` what happens when a vendor
-says no to the account, `announce` turns a change into an event and its deliveries, `shown` gives each noun its one JSON
-form, `cancel` ends a job early, `again` takes one that failed in once more, `samples` shows what each event looks like,
-`target` is an endpoint with its secrets open, `messages` what is sent to it, in its format.
+more what an endpoint has missed, `loaded` is what a job is handed in with, `paid_turn` the moment before a paid call,
+`trouble` what happens when a vendor says no to the account, `announce` turns a change into an event and its deliveries,
+`shown` gives each noun its one JSON form, `cancel` ends a job early, `again` takes one that failed in once more,
+`samples` shows what each event looks like, `target` is an endpoint with its secrets open, `messages` what is sent to
+it, in its format.
 """

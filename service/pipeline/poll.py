@@ -47,7 +47,6 @@ class Poll:
         if tracked is None:
             job = await self._core.db.read(jobs.by_row, submission.job)
             tracked = turns.track(submission, job.operation)
-        asked_at = self._core.clock.now()
         try:
             async with trouble.heard(self._core, contracted, Call.ASK):
                 account = replace(contracted.account, turn=turns.asking(tracked))
@@ -55,10 +54,10 @@ class Poll:
         except TaskEnded:
             return
         except VendorError as error:
-            turns.not_heard(tracked)
+            turns.not_heard(tracked, arrived=error.sent and error.error_class is not ErrorClass.RATE_LIMIT)
             await self._no_answer(submission, contracted, tracked, error)
             return
-        update = contracted.vendor.read(answer, task)
+        update, asked_at = contracted.vendor.read(answer, task), turns.asked_at(tracked)
         if update.state is UpdateState.MISSING and turns.missing(tracked):
             await self._lost(submission, contracted, tracked, update)
         elif update.final:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from schemas import answers, formats
+from schemas import answers, formats, subscriptions
 from schemas.asset import Asset
 from schemas.callback import Via
 from schemas.delivery import Delivery, DeliveryState, Undelivered
@@ -168,7 +168,7 @@ def sample_test_shot() -> answers.Event:
     return cast("answers.Event", envelope(f"evt_{_ID}t8", TEST_TYPE, _AT, 0, shown.endpoint(_ENDPOINT)))
 
 
-def hook() -> answers.Hook:
+def hook() -> subscriptions.Hook:
     terms = replace(_ENDPOINT.terms, url="https://flows.example/hooks/1", events=("job.succeeded",), format=Format.FLAT)
     return shown.hook(replace(_ENDPOINT, terms=terms))
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from schemas import answers
+from schemas import answers, subscriptions
 from schemas.asset import Asset
 from schemas.delivery import Delivery, PastAttempt
 from schemas.endpoint import Endpoint
@@ -100,7 +100,7 @@ def event(written: Event) -> dict[str, Any]:
     return body
 
 
-def endpoint(registered: Endpoint) -> answers.Endpoint:
+def endpoint(registered: Endpoint) -> subscriptions.Endpoint:
     """Without its secrets: of its headers only the names."""
     terms = registered.terms
     schedule, limit = terms.retry_schedule, terms.rate_limit
@@ -129,7 +129,7 @@ def endpoint(registered: Endpoint) -> answers.Endpoint:
     }
 
 
-def hook(subscribed: Endpoint) -> answers.Hook:
+def hook(subscribed: Endpoint) -> subscriptions.Hook:
     terms = subscribed.terms
     return {
         "id": subscribed.id,

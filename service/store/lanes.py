@@ -44,6 +44,13 @@ async def claim(tx: Tx, step: Step, vendor: str, node: int, now: int, limit: int
     return claimed
 
 
+async def claim_these(tx: Tx, step: Step, node: int, now: int, wanted: Sequence[int]) -> Sequence[Job]:
+    """Take those of these jobs that are due, out of their turn."""
+    values = {"step": step, "node": node, "now": now}
+    found = [await tx.one(_SQL["claim_one"], {**values, "job": job}) for job in wanted]
+    return [job_of(row) for row in found if row is not None]
+
+
 async def behind(reader: Reader, step: Step, job: Job, now: int, most: int) -> int:
     """How many jobs of the same lane are due for the step, up to `most`."""
     values = {"step": step, "vendor": job.vendor, "project": job.project, "operation": job.operation}

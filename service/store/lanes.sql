@@ -23,6 +23,12 @@ WITH RECURSIVE project (project_id) AS (
 )
 SELECT project_id, operation FROM lane WHERE operation IS NOT NULL ORDER BY project_id, operation;
 
+-- As in jobs.sql, of one job.
+-- name: claim_one
+UPDATE jobs SET node = :node, due_at = NULL
+WHERE id = :job AND step = :step AND due_at IS NOT NULL AND due_at <= :now
+RETURNING *;
+
 -- How many of a lane are due, as far as it matters.
 -- name: behind
 SELECT COUNT(*) AS count FROM (

@@ -112,6 +112,11 @@ async def in_flight(reader: Reader, vendor: str) -> Sequence[tuple[Submission, s
     return [(_submission(row), row["operation"]) for row in await reader.all(_SQL["in_flight"], {"vendor": vendor})]
 
 
+async def cut_off(reader: Reader, vendor: str) -> Sequence[tuple[Submission, str]]:
+    """Every submission that was cut off, or had no answer and is to be made again, and its operation."""
+    return [(_submission(row), row["operation"]) for row in await reader.all(_SQL["cut_off"], {"vendor": vendor})]
+
+
 async def open_count(reader: Reader, vendor: str) -> int:
     """Tasks at the vendor now, with the calls under way."""
     row = await reader.one(_SQL["open_count"], {"vendor": vendor})

@@ -25,6 +25,13 @@ SELECT submissions.*, jobs.operation FROM submissions JOIN jobs ON jobs.id = sub
 WHERE submissions.vendor = :vendor AND submissions.state = 'running'
 ORDER BY submissions.id;
 
+-- Each paid call that was cut off, or had no answer and is to be made again.
+-- name: cut_off
+SELECT submissions.*, jobs.operation FROM jobs JOIN submissions ON submissions.id = jobs.submission_id
+WHERE jobs.vendor = :vendor AND jobs.state = 'submitting' AND jobs.finished_at IS NULL
+    AND submissions.state IN ('sending', 'unanswered')
+ORDER BY submissions.id;
+
 -- Tasks and the calls under way, for one project or (NULL) for all; and when the next known task is asked.
 -- name: at_vendors
 SELECT vendor, COUNT(*) AS count, MIN(CASE WHEN vendor_task_id IS NOT NULL THEN due_at END) AS next_ask_at

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from handlers import standardwebhooks
 from handlers.destinations.contract import Message, NoSteps
-from schemas import answers, ids
+from schemas import ids, subscriptions
 from schemas.delivery import Outcome
 from schemas.endpoint import STREAM, Endpoint, EndpointPatch, EndpointRequest, EndpointState, Scheme, Terms
 from schemas.event import envelope, rfc3339
@@ -41,7 +41,7 @@ async def create(request: Request, who: Principal) -> Response:
     terms = wanted.terms(vault.seal(public_id, json.dumps(wanted.headers)))
     sealed = vault.seal(public_id, secret)
     endpoint = await site.core.db.write(_add, site.core, who.project, public_id, wanted.kind, terms, sealed)
-    body: answers.NewEndpoint = {**shown.endpoint(endpoint), "secret": secret}
+    body: subscriptions.NewEndpoint = {**shown.endpoint(endpoint), "secret": secret}
     return Answer(body, 201, {"Location": f"/v1/endpoints/{endpoint.id}"})
 
 
@@ -206,7 +206,7 @@ async def test(request: Request, who: Principal) -> Response:
     target = await target_of(site.core, endpoint)
     message = written(Message(event_id, TEST_TYPE, body.encode(), now), target)
     attempt = await site.destinations[endpoint.kind].send(message, target, NoSteps())
-    told: answers.TestShot = {
+    told: subscriptions.TestShot = {
         "delivered": attempt.outcome in (Outcome.DELIVERED, Outcome.LAST),
         "event": event_id,
         "at": rfc3339(attempt.started_at),

@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from handlers import standardwebhooks
-from schemas import answers
+from schemas import subscriptions
 from schemas.endpoint import Endpoint, Rotation
 from schemas.event import rfc3339
 from schemas.problem import not_found
@@ -23,7 +23,9 @@ JWKS_SECONDS = 300
 
 async def secret(request: Request, who: Principal) -> Response:
     endpoint = await find(request, who)
-    told: answers.SigningSecret = {"secret": site_of(request).core.vault.open(endpoint.id, endpoint.sealed_secret)}
+    told: subscriptions.SigningSecret = {
+        "secret": site_of(request).core.vault.open(endpoint.id, endpoint.sealed_secret)
+    }
     return Answer(told)
 
 
@@ -36,7 +38,7 @@ async def rotate_secret(request: Request, who: Principal) -> Response:
     until = now + wanted.overlap_seconds * 1000
     await site.core.db.write(_rotate, endpoint, site.core.vault.seal(endpoint.id, made), until, now)
     site.deliver.endpoint_changed(endpoint.row)
-    told: answers.RotatedSecret = {"secret": made, "old_secret_expires_at": rfc3339(until)}
+    told: subscriptions.RotatedSecret = {"secret": made, "old_secret_expires_at": rfc3339(until)}
     return Answer(told)
 
 
@@ -65,7 +67,7 @@ async def signing_key(request: Request, who: Principal) -> Response:
     """The public half of what the project's `v1a` signatures are made with."""
     core = site_of(request).core
     key = await core.db.write(key_of, core, who.project)
-    told: answers.SigningKey = {"public_key": key.public_key, "kid": key.id}
+    told: subscriptions.SigningKey = {"public_key": key.public_key, "kid": key.id}
     return Answer(told)
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from starlette.requests import Request
 from starlette.responses import Response
 
-from schemas import answers
+from schemas import subscriptions
 from schemas.endpoint import STREAM, Endpoint, EndpointState
 from schemas.event import EventType, rfc3339
 from schemas.problem import FieldError, Problem, invalid
@@ -111,7 +111,7 @@ async def answer(request: Request, who: Principal) -> Response:
         detail = "No answer to this delivery is waited for: it has been answered, or its time is up."
         raise Problem(409, "not_waited_for", detail)
     next_at = None if came_to.next_at is None else rfc3339(came_to.next_at)
-    told: answers.StreamAnswered = {"outcome": came_to.outcome, "next_attempt_at": next_at}
+    told: subscriptions.StreamAnswered = {"outcome": came_to.outcome, "next_attempt_at": next_at}
     return Answer(told)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from handlers.sandbox.faults import NONE
+from handlers.sandbox.faults import ANSWER_LOST, NONE
 from handlers.sandbox.perfectcorp import PerfectCorpSandbox
 from handlers.sandbox.perfectcorp_words import PerfectCorpSettings as Play
 from handlers.sandbox.perfectcorp_words import error
@@ -188,3 +188,15 @@ async def test_how_the_windows_and_the_keep_alives_stand_is_told(tmp_path: Path,
         assert f"{left} {by_ip['left']}.0" in metrics
         assert f'wirephoto_vendor_keep_alive_seconds{{vendor="perfectcorp"}} {due_in}' in metrics
         await it.until_ended(jobs)
+
+
+async def test_a_submission_whose_answer_was_lost_loses_no_task_though_many_wait(tmp_path: Path, photo: Path) -> None:
+    async with racing(tmp_path, work_seconds=45.0) as it:
+        sandbox = vendor_of(it.stand)
+        # It has begun the task, and told nobody its name.
+        sandbox.faults.next("run", ANSWER_LOST, times=3)
+        jobs = [await begun(it.stand.client, COLORIZE, photo) for _ in range(12)]
+        await it.until_ended(jobs)
+        assert {entry.event["type"] for entry in it.subscriber.got} == {"job.succeeded"}
+        kept(sandbox)
+        assert len(sandbox.charged) == 12

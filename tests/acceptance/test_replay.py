@@ -10,11 +10,11 @@ from schemas.event import EventType, rfc3339
 from service.pipeline import replay
 from service.pipeline.retry import HOUR
 from tests.acceptance.delivery_rig import QUEUED, Gate, at, says
+from tests.acceptance.listening import listening
+from tests.acceptance.listening import made as made_stream
 from tests.acceptance.made import fields
 from tests.acceptance.replay_rig import LONG_AGO, ReplayRig, failing_times, ids, replay_rig
 from tests.acceptance.test_api_tenants import tenant
-from tests.acceptance.test_stream_endpoint import listening
-from tests.acceptance.test_stream_endpoint import made as made_stream
 from tests.clock import ManualClock
 from tests.faulty_store import away, bug, faulty_store
 from tests.harness import PATIENCE, receiver

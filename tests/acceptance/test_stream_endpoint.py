@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,49 +13,17 @@ from schemas.stream import StreamAnswer
 from service.pipeline.presence import GRACE_MS, SEEN_SECONDS
 from service.pipeline.retry import SCHEDULE
 from service.web.sse import HEARTBEAT_MS
-from tests.acceptance.delivery_rig import QUEUED, Rig, rig
+from tests.acceptance.delivery_rig import Rig, rig
+from tests.acceptance.listening import Listener, listening, made
 from tests.acceptance.made import fields, queue
-from tests.acceptance.sse import Stream, stream
 from tests.acceptance.test_api_tenants import tenant
 from tests.acceptance.test_event_stream import happen_elsewhere
 from tests.clock import ManualClock
-from tests.harness import PATIENCE, Client, stand
+from tests.harness import PATIENCE, stand
 
 pytestmark = pytest.mark.anyio
 
 LATE = round(DEADLINE * 1000) + 1
-
-
-async def made(client: Client, **wanted: Any) -> dict[str, Any]:
-    status, endpoint = await client.call("POST", "/v1/endpoints", json={"kind": "stream", "events": QUEUED, **wanted})
-    assert status == 201, endpoint
-    found: dict[str, Any] = endpoint
-    return found
-
-
-@dataclass
-class Listener:
-    """A client that came for an endpoint's deliveries."""
-
-    client: Client
-    endpoint: dict[str, Any]
-    stream: Stream
-
-    async def take(self) -> dict[str, Any]:
-        message = await self.stream.next()
-        assert message.kind == "delivery", message
-        handed: dict[str, Any] = message.json
-        return handed
-
-    async def answer(self, handed: dict[str, Any], status: int | None = 204, **more: Any) -> tuple[int, Any]:
-        said = {"delivery": handed["delivery"], "ms": 7, **({} if status is None else {"status": status}), **more}
-        return await self.client.call("POST", f"/v1/endpoints/{self.endpoint['id']}/answers", json=said)
-
-
-@asynccontextmanager
-async def listening(client: Client, endpoint: dict[str, Any]) -> AsyncIterator[Listener]:
-    async with stream(client, f"/v1/endpoints/{endpoint['id']}/stream") as opened:
-        yield Listener(client, endpoint, opened)
 
 
 async def without_client(it: Rig, endpoint: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from handlers.sandbox import faults
 from handlers.sandbox.perfectcorp import PerfectCorpSandbox
 from handlers.sandbox.perfectcorp_words import PerfectCorpSettings
 from tests.crash.scene import Launch, Scene, scene
@@ -81,3 +82,24 @@ async def test_after_a_kill_the_tasks_are_asked_before_anything_else(
         first = sandbox.requests[before]
         assert first.endpoint == "task", "no new token, no new job: the question comes first"
         await place.receiver.event_of(job, "job.succeeded")
+
+
+@pytest.mark.slow
+async def test_a_kill_during_a_submission_loses_no_task_though_many_wait(
+    launch: Launch, tmp_path: Path, photo: Path
+) -> None:
+    async with at_perfectcorp(launch, tmp_path, photo, 12.0) as (place, sandbox):
+        sandbox.faults.next("run", faults.NONE, times=2)
+        # It has begun the task, and told nobody its name.
+        sandbox.faults.next("run", faults.HANG_AFTER_WORK)
+        service = await place.start()
+        await place.subscribe("job.succeeded", "job.failed")
+        jobs = [await place.submit(COLORIZE) for _ in range(12)]
+        await sandbox.seen("run", 3)
+        await polls(sandbox, 2)
+        await service.kill()
+        await place.start()
+        told = place.receiver
+        await told.until(lambda: {entry.event["data"]["id"] for entry in told.got} >= set(jobs), patience=120)
+        assert {entry.event["type"] for entry in told.got} == {"job.succeeded"}
+        assert len(sandbox.charged) == len({task for task, _ in sandbox.charged}) == 12

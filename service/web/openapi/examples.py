@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from schemas import answers
+from schemas import answers, subscriptions
 from schemas.event import EventType
 from schemas.problem import FieldError, Problem, invalid, not_found
 from service.pipeline import samples
@@ -12,8 +12,8 @@ from service.web.openapi.told import ListOf, Shape
 _MADE: Mapping[Any, Callable[[], Any]] = {
     answers.Job: lambda: samples.sample(EventType.JOB_SUCCEEDED)["data"],
     answers.Event: lambda: samples.sample(EventType.JOB_SUCCEEDED),
-    answers.Endpoint: lambda: samples.sample(EventType.ENDPOINT_RECOVERED)["data"],
-    answers.Hook: samples.hook,
+    subscriptions.Endpoint: lambda: samples.sample(EventType.ENDPOINT_RECOVERED)["data"],
+    subscriptions.Hook: samples.hook,
     answers.Delivery: lambda: samples.sample(EventType.DELIVERY_EXHAUSTED)["data"],
     answers.Asset: samples.asset,
     answers.Health: lambda: {"status": "ok", "installation": "9b1f3c5d7e2a4068"},

@@ -27,7 +27,7 @@ def components(models: Iterable[type[BaseModel]], shapes: Iterable[Shape]) -> di
     inputs = [(model.__name__, "validation", TypeAdapter(model)) for model in models]
     named = {_innermost(shape) for shape in shapes} | {
         answers.Problem,
-        *(getattr(answers, t.data) for t in TOLD.values()),
+        *(told.data for told in TOLD.values()),
     }
     outputs = [
         (shape.__name__, "serialization", TypeAdapter(shape))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from schemas import answers, offers, replay, stats, tenants
+from schemas import answers, offers, replay, stats, subscriptions, tenants
 from schemas.event import EventType
 
 
@@ -102,17 +102,17 @@ TOLD: Mapping[str, Told] = {
     "GET /v1/events/stream": Told(_STREAM, problems=(410, 429), headers=_LATER),
     "GET /v1/events/{id}": Told(answers.EventWithLedger),
     "GET /v1/event-types": Told(ListOf(answers.EventKind)),
-    "POST /v1/endpoints": Told(answers.NewEndpoint, headers=_MADE),
-    "GET /v1/endpoints": Told(ListOf(answers.Endpoint)),
-    "GET /v1/endpoints/{id}": Told(answers.Endpoint),
-    "PATCH /v1/endpoints/{id}": Told(answers.Endpoint),
+    "POST /v1/endpoints": Told(subscriptions.NewEndpoint, headers=_MADE),
+    "GET /v1/endpoints": Told(ListOf(subscriptions.Endpoint)),
+    "GET /v1/endpoints/{id}": Told(subscriptions.Endpoint),
+    "PATCH /v1/endpoints/{id}": Told(subscriptions.Endpoint),
     "DELETE /v1/endpoints/{id}": Told(None),
-    "GET /v1/endpoints/{id}/secret": Told(answers.SigningSecret),
-    "POST /v1/endpoints/{id}/pause": Told(answers.Endpoint, problems=(409,)),
-    "POST /v1/endpoints/{id}/resume": Told(answers.Endpoint, problems=(409,)),
-    "POST /v1/endpoints/{id}/rotate-secret": Told(answers.RotatedSecret, body_required=False),
-    "POST /v1/endpoints/{id}/enable": Told(answers.Endpoint),
-    "POST /v1/endpoints/{id}/test": Told(answers.TestShot),
+    "GET /v1/endpoints/{id}/secret": Told(subscriptions.SigningSecret),
+    "POST /v1/endpoints/{id}/pause": Told(subscriptions.Endpoint, problems=(409,)),
+    "POST /v1/endpoints/{id}/resume": Told(subscriptions.Endpoint, problems=(409,)),
+    "POST /v1/endpoints/{id}/rotate-secret": Told(subscriptions.RotatedSecret, body_required=False),
+    "POST /v1/endpoints/{id}/enable": Told(subscriptions.Endpoint),
+    "POST /v1/endpoints/{id}/test": Told(subscriptions.TestShot),
     "POST /v1/endpoints/{id}/replay": Told(
         replay.ReplayAnswer,
         problems=(409,),
@@ -124,17 +124,17 @@ TOLD: Mapping[str, Told] = {
     "GET /v1/replays/{id}": Told(replay.ReplayAnswer),
     "POST /v1/replays/{id}/cancel": Told(replay.ReplayAnswer, problems=(409,)),
     "GET /v1/endpoints/{id}/stream": Told(_STREAM, problems=(409, 429), headers=_LATER),
-    "POST /v1/endpoints/{id}/answers": Told(answers.StreamAnswered, problems=(409,)),
-    "POST /v1/hooks": Told(answers.Hook, headers={200: ("Location",), 201: ("Location",)}),
-    "GET /v1/hooks": Told(ListOf(answers.Hook)),
+    "POST /v1/endpoints/{id}/answers": Told(subscriptions.StreamAnswered, problems=(409,)),
+    "POST /v1/hooks": Told(subscriptions.Hook, headers={200: ("Location",), 201: ("Location",)}),
+    "GET /v1/hooks": Told(ListOf(subscriptions.Hook)),
     "GET /v1/hooks/samples": Told(
         Media(("application/json",), {"type": "array", "items": {"type": "object", "required": ["id", "type"]}})
     ),
-    "GET /v1/hooks/{id}": Told(answers.Hook),
+    "GET /v1/hooks/{id}": Told(subscriptions.Hook),
     "DELETE /v1/hooks/{id}": Told(None, never=(404,)),
-    "GET /v1/webhook-secret": Told(answers.SigningSecret),
-    "POST /v1/webhook-secret/rotate": Told(answers.SigningSecret),
-    "GET /v1/signing-key": Told(answers.SigningKey),
+    "GET /v1/webhook-secret": Told(subscriptions.SigningSecret),
+    "POST /v1/webhook-secret/rotate": Told(subscriptions.SigningSecret),
+    "GET /v1/signing-key": Told(subscriptions.SigningKey),
     "GET /v1/deliveries": Told(ListOf(answers.Delivery)),
     "GET /v1/deliveries/{id}": Told(answers.DeliveryWithAttempts),
     "POST /v1/deliveries/{id}/redeliver": Told(answers.Delivery, problems=(409,)),
@@ -151,7 +151,7 @@ TOLD: Mapping[str, Told] = {
     "GET /metrics": Told(
         Media(("text/plain", "application/openmetrics-text")), problems=(401, 500), security=({}, {"metrics": []})
     ),
-    "GET /.well-known/jwks.json": Told(answers.JwkSet, problems=(500, 503), headers={200: ("Cache-Control",)}),
+    "GET /.well-known/jwks.json": Told(subscriptions.JwkSet, problems=(500, 503), headers={200: ("Cache-Control",)}),
     "GET /openapi.json": Told(Media(("application/json",), {"type": "object"})),
     "GET /docs": Told(Media(("text/html",))),
 }
