@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from schemas import filters
 from schemas.event import EventType
 from schemas.job import Channel, HttpUrl
+from schemas.shop import ShopConfig
 from schemas.text import Text
 
 # What a subscription by wildcard leaves out: it would flood who asked for "everything".
@@ -294,6 +295,7 @@ class Target:
     old_secret_until: int = 0
     private_key: str | None = None  # the project's, where v1a is asked for
     source: str = ""  # what CloudEvents call so
+    shop: ShopConfig | None = None  # of a shop: its config, with its credentials
 
     def secrets(self, now: int) -> tuple[str, ...]:
         """Those that sign at `now` (milliseconds since 1970), the newest first; none where only v1a is asked for."""
