@@ -2,30 +2,26 @@
 
 import json
 import sys
-from typing import IO, Any
+from typing import Any
 
 import click
 
 from schemas.shop import SHOPS
-from service.client import place
+from service.client import Client, Json, place
 from service.commands import completing
 from service.commands.codes import Code, example
 from service.commands.replaying import replay
 from service.commands.shared import Server, client_command, pairs, printable, show_table
 
 
-def _config(ctx: click.Context, param: click.Parameter, value: IO[str] | None) -> dict[str, Any] | None:
-    _ = ctx
-    if value is None:
-        return None
-    try:
-        config = json.load(value)
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        # Nothing of it is repeated: it holds credentials.
-        raise click.BadParameter("this is no JSON object", param=param)
-    return config
+def _config(file: str) -> Any:
+    """Raises OSError."""
+    with click.open_file(file, encoding="utf-8") as opened:
+        try:
+            return json.load(opened)
+        except ValueError:
+            # Nothing of it is repeated: it holds credentials.
+            raise click.UsageError("Invalid value for '--config': this is no JSON.") from None
 
 
 @click.group()
@@ -49,8 +45,9 @@ def endpoints() -> None:
 )
 @click.option(
     "--config",
-    type=click.File(encoding="utf-8"),
-    callback=_config,
+    "config_file",
+    type=click.Path(allow_dash=True),
+    metavar="FILE",
     help="A file with a shop's config as JSON, or - for standard input: it holds credentials.",
 )
 @click.option(
@@ -63,7 +60,7 @@ def add(
     server: Server,
     endpoint_url: str | None,
     kind: str,
-    config: dict[str, Any] | None,
+    config_file: str | None,
     patterns: str | None,
     channels: tuple[str, ...],
     description: str,
@@ -72,10 +69,16 @@ def add(
     if kind == "webhook" and endpoint_url is None:
         raise click.UsageError("Missing argument 'URL'.")
     body: dict[str, Any] = {"kind": kind, "channels": list(channels), "description": description}
-    body |= {name: value for name, value in {"url": endpoint_url, "config": config}.items() if value is not None}
+    if endpoint_url is not None:
+        body["url"] = endpoint_url
     if patterns is not None:
         body["events"] = [pattern.strip() for pattern in patterns.split(",") if pattern.strip()]
-    made = server.run(lambda client: client.post("/v1/endpoints", body))
+
+    async def made_there(client: Client) -> Json:
+        config = {} if config_file is None else {"config": _config(config_file)}
+        return await client.post("/v1/endpoints", {**body, **config})
+
+    made = server.run(made_there)
 
     def for_people() -> None:
         if kind in SHOPS:
