@@ -76,7 +76,8 @@ def add(
 
     async def made_there(client: Client) -> Json:
         config = {} if config_file is None else {"config": _config(config_file)}
-        return await client.post("/v1/endpoints", {**body, **config})
+        made: Json = await client.post("/v1/endpoints", {**body, **config})
+        return made
 
     made = server.run(made_there)
 
