@@ -16,6 +16,8 @@ PACKAGES = Path(__file__).with_name("packages")
 # Each tells whether anything had to be done, and raises NotInstalled.
 SOFTWARE: Mapping[str, Callable[[], bool]] = {
     "zapier": partial(node_tools.install, PACKAGES / "zapier"),
+    "n8n": partial(node_tools.install, PACKAGES / "n8n"),
+    "node-red": partial(node_tools.install, PACKAGES / "node-red"),
 }
 
 
