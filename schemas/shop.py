@@ -5,12 +5,16 @@ Names are the ones a user writes; what is a credential is named in `SECRETS`, is
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from schemas.job import HttpUrl
+
+# Deliveries under way at once, by default: each is several requests and a picture.
+MAX_IN_FLIGHT = 4
 
 # What a template may name: `{metadata.KEY}` of the job, or one of these.
 NAMES = ("job", "operation", "output", "number")
@@ -58,6 +62,7 @@ class ShopConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    shop: HttpUrl
     product: Template = Field("{metadata.product_id}", description="The product's id at the shop.")
     variant: Template = Field("{metadata.variant_id}", description="The variant that is to show it too.")
     alt: Template = Field("{metadata.alt}", description="What the picture shows, for those who can't see it.")
@@ -139,9 +144,26 @@ class VendureConfig(ShopConfig):
     )
 
 
+AnyShopConfig = ShopifyConfig | WooCommerceConfig | VendureConfig
+
 # The kinds of endpoints that are shops.
 SHOPS: Mapping[str, type[ShopConfig]] = {
     "shopify": ShopifyConfig,
     "woocommerce": WooCommerceConfig,
     "vendure": VendureConfig,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class SealedConfig:
+    """A config at rest: what may be shown, and its credentials, by their names and encrypted."""
+
+    shown: Mapping[str, Any]
+    credentials: tuple[str, ...]
+    sealed: str
+
+
+def changed(kind: str, config: ShopConfig, patch: Mapping[str, Any]) -> ShopConfig:
+    """Names given replace, what is absent stays, null takes away; the whole is judged anew. Raises ValidationError."""
+    whole = {**config.shown, **config.secrets, **patch}
+    return SHOPS[kind].model_validate({name: value for name, value in whole.items() if value is not None})

@@ -5,9 +5,10 @@ from starlette.responses import Response
 
 from handlers import standardwebhooks
 from schemas import subscriptions
-from schemas.endpoint import Endpoint, Rotation
+from schemas.endpoint import Endpoint
 from schemas.event import rfc3339
 from schemas.problem import not_found
+from schemas.registration import Rotation
 from service.pipeline.core import Core
 from service.pipeline.target import signing_key as key_of
 from service.store import endpoints, projects, signing_keys
