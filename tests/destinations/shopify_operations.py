@@ -152,7 +152,7 @@ class Reads:
         product, media = self._shop.variants[id]
         return {"id": id, "product": {"id": product, "media": None}, "media": self._media(media)}
 
-    def files(self, _: Any, first: int, query: str, after: str | None = None) -> Json:
+    def files(self, _: Any, first: int, query: str, after: str | None = None, **__: Any) -> Json:
         self._shop.allow("read_files", "write_files")
         assert after is None
         wanted = re.fullmatch(r'filename:"([^"]+)"', query)

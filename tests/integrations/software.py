@@ -18,6 +18,7 @@ SOFTWARE: Mapping[str, Callable[[], bool]] = {
     "zapier": partial(node_tools.install, PACKAGES / "zapier"),
     "n8n": partial(node_tools.install, PACKAGES / "n8n"),
     "node-red": partial(node_tools.install, PACKAGES / "node-red"),
+    "shopify": partial(node_tools.install, PACKAGES / "shopify"),
 }
 
 
