@@ -124,7 +124,8 @@ def resolved(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 def test_every_url_and_every_field_exists_in_the_api(file: str, told: Mapping[str, Any]) -> None:
     operation = DOCUMENT["paths"][path_of(told["url"])][told.get("method", "GET").lower()]
     taken = {parameter["name"] for parameter in operation.get("parameters", [])}
-    query = set(told.get("qs", {})) | set(re.findall(r"[?&]([^=]+)=", told["url"]))
+    pagination = told.get("pagination", {})
+    query = set(told.get("qs", {})) | set(pagination.get("qs", {})) | set(re.findall(r"[?&]([^=]+)=", told["url"]))
     for name in query:
         assert name in taken or name.startswith("metadata."), (file, name)
     for name in set(told.get("headers", {})) - {"authorization", "accept"}:
@@ -135,7 +136,7 @@ def test_every_url_and_every_field_exists_in_the_api(file: str, told: Mapping[st
     response = told.get("response", {})
     answers = operation["responses"]
     shown = resolved(next(iter(answers[min(answers)].get("content", {"": {"schema": {}}}).values()))["schema"])
-    success = {key: value for key, value in response.items() if key != "error"}
+    success = {**{key: value for key, value in response.items() if key != "error"}, "pagination": pagination}
     for path in named(success):
         head, first, *_ = path.split(".")
         if head == "body":
