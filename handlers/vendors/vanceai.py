@@ -36,8 +36,8 @@ from schemas.callback import Callback, FoundOutput, Update, UpdateState, Via
 from schemas.catalogue import Operation
 from schemas.job import Charged, ErrorClass, Failure
 
-# "Such as to query the status ever 2 seconds"; the document gives no rate limit.
-PACE = Pace(first_poll=2.0, interval=2.0, deadline=600.0, call=30.0, blocking_call=300.0, watchdog=30.0)
+# "Such as to query the status ever 2 seconds": never sooner. The document gives no rate limit.
+PACE = Pace(first_poll=2.0, interval=2.0, deadline=600.0, call=30.0, blocking_call=300.0, least=2.0, watchdog=30.0)
 UPLOAD_SECONDS = 120.0
 PROGRESS_SECONDS = 15.0
 DOWNLOAD_SECONDS = 300.0
