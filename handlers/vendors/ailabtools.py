@@ -150,7 +150,7 @@ class AILabTools(Vendor, TellsCredits):
         fault = _fault(account, answer)
         if fault is not None:
             raise fault
-        payload = reading.json_object(reading.redacted_bytes(answer.body, _secrets(account)), _content_type(answer))
+        payload = reading.said(answer, _secrets(account))
         # A list; in the newest document's sample one pool by itself.
         pools = payload.get("data")
         pools = [pools] if isinstance(pools, dict) and pools else pools
@@ -237,10 +237,6 @@ def _secrets(account: Account) -> tuple[str, ...]:
     return (account.secrets["api_key"],)
 
 
-def _content_type(answer: Answer) -> str:
-    return answer.headers.get("Content-Type", "")
-
-
 async def _get(account: Account, purpose: Purpose, path: str) -> Answer:
     async with account.turn(purpose):
         with reading.told_apart():
@@ -262,7 +258,7 @@ def _told(payload: Mapping[str, Any], name: str) -> Any:
 
 def _fault(account: Account, answer: Answer, *, paid: bool = False) -> VendorError | None:
     """The no that an answer is, if it is one."""
-    said = codes.no(reading.json_object(answer.body, _content_type(answer)), answer.status)
+    said = codes.no(reading.said(answer, _secrets(account)), answer.status)
     if said is None:
         return None
     accepted = Accepted.NO
