@@ -195,7 +195,7 @@ class PicWish(Vendor):
         fault = _fault(account, answer)
         if fault is not None and fault.code != "404":
             raise fault
-        if "status" not in reading.json_object(answer.body, answer.headers.get("Content-Type", "")):
+        if "status" not in reading.said(answer, _secrets(account)):
             raise reading.unreadable("the answer has no status: this is not PicWish")
 
     async def prepare(self, account: Account, work: Work) -> Prepared:  # noqa: ARG002 - nothing is sent beforehand
@@ -226,7 +226,7 @@ class PicWish(Vendor):
 
     async def ask(self, account: Account, task: Task) -> Callback:
         answer = await self._query(account, Purpose.POLL, task.prepared.data["operation"], task.id)
-        callback = reading.callback(Via.POLL, answer, (account.secrets["api_key"],))
+        callback = reading.callback(Via.POLL, answer, _secrets(account))
         update = self.read(callback, task)
         if update.raw_state is None and update.progress is None:
             raise _fault(account, answer) or reading.unreadable("the answer to the question has no state")
@@ -272,7 +272,7 @@ class PicWish(Vendor):
         return f"{account.base_url.rstrip('/')}/api/tasks/visual/{self._slugs.get(operation, operation)}"
 
     def _submitted(self, account: Account, answer: Answer) -> Submitted:
-        reply = reading.callback(Via.REPLY, answer, (account.secrets["api_key"],))
+        reply = reading.callback(Via.REPLY, answer, _secrets(account))
         update = self.read(reply, None)
         if update.task_id is None:
             fault = _fault(account, answer, paid=True)
@@ -285,6 +285,10 @@ class PicWish(Vendor):
 
 def _key(account: Account) -> dict[str, str]:
     return {"X-API-KEY": account.secrets["api_key"]}
+
+
+def _secrets(account: Account) -> tuple[str, ...]:
+    return (account.secrets["api_key"],)
 
 
 def _field(value: Any) -> str:
@@ -306,22 +310,31 @@ def _status(http: int | None, payload: Mapping[str, Any]) -> int:
     return own if own is not None and own != FINE else http or FINE
 
 
+def _is_own(payload: Mapping[str, Any]) -> bool:
+    """Whether the vendor itself told a status, and not only HTTP."""
+    return reading.whole(payload.get("status")) is not None
+
+
 def _fault(account: Account, answer: Answer, *, paid: bool = False) -> VendorError | None:
     """The no that an answer is, if it is one."""
-    payload = reading.json_object(answer.body, answer.headers.get("Content-Type", ""))
+    payload = reading.said(answer, _secrets(account))
     status = _status(answer.status, payload)
     if reading.fine(status):
         return None
-    message = reading.redacted(reading.readable(payload.get("message")), (account.secrets["api_key"],))
-    # No idempotency key at this vendor: what broke after the task was made is made again, and paid again.
-    accepted = Accepted.UNKNOWN if paid and 500 <= status < 600 else Accepted.NO
-    return reading.refused(reading.by_status(status), status, message, answer.headers, accepted)
+    meaning, accepted = reading.by_status(status), Accepted.NO
+    if paid and 500 <= status < 600:
+        # No idempotency key at this vendor: what broke after the task was made is made again, and paid again.
+        accepted = Accepted.UNKNOWN
+    elif paid and meaning is reading.UNLISTED and _is_own(payload):
+        accepted = Accepted.UNLIKELY
+    message = reading.redacted(reading.readable(payload.get("message")), _secrets(account))
+    return reading.refused(meaning, status, message, answer.headers, accepted)
 
 
 def _read_status(said: Update, status: int) -> Update:
     meaning = TASK_GONE if status == 404 else reading.by_status(status)
-    # An unlisted code counts where the vendor said it; a stray HTTP status is some proxy's.
-    stray = meaning is reading.UNLISTED and reading.whole(said.raw.get("status")) is None
+    # A page without JSON, or an unlisted code that the body does not repeat, is some proxy's.
+    stray = not said.raw or (meaning is reading.UNLISTED and not _is_own(said.raw))
     if stray or not meaning.of_task:
         return said
     return _failed(said, meaning, str(status), Charged.UNKNOWN)

@@ -72,6 +72,12 @@ def test_success_takes_both_statuses(http: int, own: object, state: UpdateState,
     assert (update.failure.error_class if update.failure else None) == error_class
 
 
+@pytest.mark.parametrize("status", [400, 404, 413, 418])
+def test_a_page_of_what_stands_before_the_vendor_ends_no_task(status: int) -> None:
+    update = PicWish().read(Callback(Via.POLL, b"<html>404 Not Found</html>", "text/html", status), TASK)
+    assert (update.state, update.raw_state) == (UpdateState.RUNNING, None)
+
+
 def test_nobody_can_call_back_in_picwishs_name() -> None:
     update = PicWish().read(Callback(Via.WEBHOOK, json.dumps(_said(1, image=LINK)).encode()), TASK)
     assert (update.state, update.outputs) == (UpdateState.HINT, ())
