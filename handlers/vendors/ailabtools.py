@@ -209,7 +209,7 @@ class AILabTools(Vendor, TellsCredits):
         no = codes.no(payload, callback.status or 200)
         if no is not None:
             meaning = no.of_task()
-            return said if meaning is None else _failed(said, meaning, no.code, no.message, _charged(meaning))
+            return said if meaning is None else _refused(said, meaning, no)
         status = _told(payload, "task_status")
         number = reading.whole(status)
         if number is None and callback.via is Via.REPLY:
@@ -300,9 +300,12 @@ def _succeeded(said: Update, payload: Mapping[str, Any]) -> Update:
     )
 
 
-def _charged(meaning: Meaning) -> Charged:
-    """Credits are taken for each successful call; what is gone may have been one."""
-    return Charged.UNKNOWN if meaning is codes.TASK_GONE else Charged.NO
+def _refused(said: Update, meaning: Meaning, no: codes.Said) -> Update:
+    """A no that speaks of the task. Credits are taken for each successful call; what is gone may have been one."""
+    if meaning is not codes.TASK_GONE:
+        return _failed(said, meaning, no.code, no.message, Charged.NO)
+    # Right after its making a task may not be known yet: who asks again will see.
+    return replace(_failed(said, meaning, no.code, no.message, Charged.UNKNOWN), state=UpdateState.MISSING)
 
 
 def _failed(said: Update, meaning: Meaning, code: str, message: str, charged: Charged) -> Update:

@@ -45,7 +45,7 @@ QUERY_SECONDS = 15.0
 NO_TASK = "00000000-0000-0000-0000-000000000000"
 RESULT_LIVES_SECONDS = 3600
 
-FINE = 200
+FINE, NOT_FOUND = 200, 404
 STATES: Mapping[int, UpdateState] = {
     0: UpdateState.RUNNING,  # queued; the text says "> 1 is processing", its own table has 0
     1: UpdateState.SUCCEEDED,
@@ -193,7 +193,7 @@ class PicWish(Vendor):
         """Asks for a task that never was: a refused key is told before a missing task."""
         answer = await self._query(account, Purpose.LOOK, next(iter(self.operations)), NO_TASK)
         fault = _fault(account, answer)
-        if fault is not None and fault.code != "404":
+        if fault is not None and fault.code != str(NOT_FOUND):
             raise fault
         if "status" not in reading.said(answer, _secrets(account)):
             raise reading.unreadable("the answer has no status: this is not PicWish")
@@ -332,12 +332,14 @@ def _fault(account: Account, answer: Answer, *, paid: bool = False) -> VendorErr
 
 
 def _read_status(said: Update, status: int) -> Update:
-    meaning = TASK_GONE if status == 404 else reading.by_status(status)
+    meaning = TASK_GONE if status == NOT_FOUND else reading.by_status(status)
     # A page without JSON, or an unlisted code that the body does not repeat, is some proxy's.
     stray = not said.raw or (meaning is reading.UNLISTED and not _is_own(said.raw))
     if stray or not meaning.of_task:
         return said
-    return _failed(said, meaning, str(status), Charged.UNKNOWN)
+    failed = _failed(said, meaning, str(status), Charged.UNKNOWN)
+    # Right after its making a task may not be known yet: who asks again will see.
+    return replace(failed, state=UpdateState.MISSING) if meaning is TASK_GONE else failed
 
 
 def _failed(said: Update, meaning: Meaning, code: str, charged: Charged) -> Update:

@@ -87,8 +87,9 @@ async def test_every_code_that_speaks_of_the_task_ends_it_and_no_other_does(code
             return
         update = one.vendor.read(await one.vendor.ask(one.account, TASK), TASK)
         assert update.failure is not None
-        assert (update.state, update.raw_state, update.failure.code) == (UpdateState.FAILED, code, code)
         gone = code in GONE
+        state = UpdateState.MISSING if gone else UpdateState.FAILED
+        assert (update.state, update.raw_state, update.failure.code) == (state, code, code)
         assert update.failure.error_class == ("expired" if gone else error_class)
         assert (update.failure.retryable, update.failure.message) == (retryable, CODES[code][1])
         # Credits are taken for successful calls; what is gone may have been one.
@@ -197,7 +198,8 @@ async def test_a_no_of_the_newest_document_beside_a_fine_http_status_is_a_no(cod
 def test_a_number_of_the_vendors_own_leaves_the_word_to_https_status(http: int, error_class: str) -> None:
     update = _poll({"error_code": 222202, "error_msg": "not met"}, http)
     assert update.failure is not None
-    assert (update.state, update.failure.error_class) == (UpdateState.FAILED, error_class)
+    state = UpdateState.MISSING if http == 404 else UpdateState.FAILED
+    assert (update.state, update.failure.error_class) == (state, error_class)
 
 
 async def test_a_no_without_the_vendors_own_words_may_hide_a_yes() -> None:
@@ -265,6 +267,6 @@ def test_no_words_are_strange_enough_to_raise(
     body: bytes, content_type: str, via: Via, status: int | None, task: Task | None
 ) -> None:
     update = AILabTools().read(Callback(via, body, content_type, status), task)
-    assert (update.failure is not None) == (update.state is UpdateState.FAILED)
+    assert (update.failure is not None) == (update.state in (UpdateState.FAILED, UpdateState.MISSING))
     assert (update.outputs != ()) == (update.state is UpdateState.SUCCEEDED)
     json.dumps([update.raw_state, update.task_id, dict(update.raw)], ensure_ascii=False, allow_nan=False).encode()

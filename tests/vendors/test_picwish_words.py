@@ -54,9 +54,9 @@ def test_numbers_may_be_strings_and_floats(state: object, status: object) -> Non
 @pytest.mark.parametrize(
     ("http", "own", "state", "error_class"),
     [
-        (200, 404, UpdateState.FAILED, "expired"),
-        (404, 200, UpdateState.FAILED, "expired"),
-        (404, None, UpdateState.FAILED, "expired"),
+        (200, 404, UpdateState.MISSING, "expired"),
+        (404, 200, UpdateState.MISSING, "expired"),
+        (404, None, UpdateState.MISSING, "expired"),
         (200, "400", UpdateState.FAILED, "input"),
         (400, 400, UpdateState.FAILED, "input"),
         (200, 41300, UpdateState.FAILED, "vendor"),
@@ -94,6 +94,6 @@ def test_no_words_are_strange_enough_to_raise(
     body: bytes, content_type: str, via: Via, status: int | None, task: Task | None
 ) -> None:
     update = PicWish().read(Callback(via, body, content_type, status), task)
-    assert (update.failure is not None) == (update.state is UpdateState.FAILED)
+    assert (update.failure is not None) == (update.state in (UpdateState.FAILED, UpdateState.MISSING))
     assert (update.outputs != ()) == (update.state is UpdateState.SUCCEEDED)
     json.dumps([update.raw_state, update.task_id, dict(update.raw)], ensure_ascii=False, allow_nan=False).encode()
