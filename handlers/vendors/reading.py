@@ -201,6 +201,7 @@ def link(value: Any) -> str | None:
     """A result's URL; who may follow it is for the address guard to say."""
     if not isinstance(value, str) or len(value) > _LONGEST_LINK:
         return None
+    value = value.strip()
     return value if value.lower().startswith(("http://", "https://")) else None
 
 
