@@ -222,12 +222,10 @@ async def test_the_form_of_a_job_follows_its_operation(rig: Rig) -> None:
         required = [entry["name"] for entry in params if entry["required"]]
         assert sorted(required) == sorted(operation["params"]["required"])
         assert {entry["type"] for entry in (*inputs, *params)} <= TYPES, operation["id"]
-    params = {entry["name"]: entry for entry in await rig.make.rpc("listParams", operation=ENLARGE)}
-    assert params["scale"]["help"].endswith("One of: 2, 4, 6, 8.")
-    assert (params["suppress_noise"]["type"], params["suppress_noise"]["help"][-15:]) == (
-        "integer",
-        "From 0 to 100.".rjust(15),
-    )
+    form = {entry["name"]: entry for entry in await rig.make.rpc("listParams", operation=ENLARGE)}
+    assert form["scale"]["help"].endswith("One of: 2, 4, 6, 8.")
+    assert form["suppress_noise"]["type"] == "integer"
+    assert form["suppress_noise"]["help"].endswith(" From 0 to 100.")
 
 
 async def test_a_file_becomes_a_picture_and_the_picture_another(rig: Rig, photo: Path) -> None:
