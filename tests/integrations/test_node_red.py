@@ -81,12 +81,14 @@ async def node_red(folder: Path) -> AsyncIterator[NodeRed]:
         )
         try:
             await started(process)
-            rest = asyncio.create_task(drained(process.stdout))
-            yield NodeRed(it, url, endpoint, slack, told)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(drained(process.stdout))
+                yield NodeRed(it, url, endpoint, slack, told)
+                process.terminate()
         finally:
-            process.terminate()
+            if process.returncode is None:
+                process.kill()
             await process.wait()
-        await rest
 
 
 @pytest.fixture
