@@ -77,13 +77,15 @@ _REFUSED: Mapping[bytes, str] = {
     b"\x00\x00\x01\x00": "ICO",
     b"\x76\x2f\x31\x01": "OpenEXR",
 }
-# ISO base media files: `ftyp` at byte 4, then the brand.
+# ISO base media files: `ftyp` at byte 4, then the brand, a version, and further brands that the file keeps to as well.
 _BRANDS: Mapping[bytes, str] = {
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "HEIC"),
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
-    **dict.fromkeys((b"mif1", b"msf1"), "HEIF"),
     b"crx ": "Camera raw",
 }
+# Only the container: what is in it stands among the further brands. Some phones write this one first.
+_CONTAINERS = frozenset({b"mif1", b"msf1"})
+_MOST_BRANDS = 64
 
 # What an error page or an API's answer looks like when it comes in place of a picture.
 _TEXTS: Mapping[bytes, str] = {
@@ -187,7 +189,7 @@ def _kind(head: bytes) -> str:
         if head.startswith(magic):
             raise _unsupported(name)
     if head[4:8] == b"ftyp":
-        raise _unsupported(_BRANDS.get(head[8:12], "Video"))
+        raise _unsupported(_media(head))
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     html = text.startswith((b"<!doctype html", b"<html"))
     if text.startswith(b"<") and b"<svg" in text and not html:
@@ -196,6 +198,14 @@ def _kind(head: bytes) -> str:
         if text.startswith(start):
             raise NotAnImage("not_an_image", f"This is not an image but {name}.")
     raise NotAnImage("not_an_image", "This is not an image of a known kind.")
+
+
+def _media(head: bytes) -> str:
+    """What an ISO base media file holds, by the first of its brands that says so."""
+    end = min(int.from_bytes(head[:4], "big"), 16 + 4 * _MOST_BRANDS, len(head))
+    brands = [head[8:12], *(head[at : at + 4] for at in range(16, end, 4))]
+    plain = "HEIF" if _CONTAINERS & set(brands) else "Video"
+    return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), plain)
 
 
 def _unsupported(name: str) -> NotAnImage:

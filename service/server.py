@@ -24,6 +24,9 @@ log = structlog.get_logger()
 
 GRACE_SECONDS = 10.0
 
+# Longer than clients keep an idle connection: whoever sends a request just as we close it has lost it.
+KEEP_ALIVE_SECONDS = 75
+
 
 class _Server(uvicorn.Server):
     """Signals are ours: uvicorn would raise them again before we have put anything away."""
@@ -53,6 +56,7 @@ async def serving(wirephoto: Wirephoto, sock: socket.socket) -> AsyncIterator[_S
         lifespan="off",
         ws="none",
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=round(GRACE_SECONDS),
     )
     server = _Server(config)

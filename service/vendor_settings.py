@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from handlers.vendors import perfectcorp_features
+from handlers.vendors import ailabtools, perfectcorp_features, picwish
 from handlers.vendors.contract import Pace, Window
 
 
@@ -61,6 +61,7 @@ class VendorSettings(BaseModel):
     max_concurrent: int | None = Field(None, ge=1)
     deadline_seconds: float | None = Field(None, gt=0)
     call_seconds: float | None = Field(None, gt=0)  # how long the paid call, with its upload, may take
+    blocking_call_seconds: float | None = Field(None, gt=0)  # the same where its answer is the finished picture
     unconfirmed: Unconfirmed = Unconfirmed.RESUBMIT
     credits_low: Decimal | None = Field(None, ge=0)  # the operator is told when less is left, in the vendor's unit
 
@@ -96,6 +97,7 @@ class VendorSettings(BaseModel):
             "max_concurrent": self.max_concurrent,
             "deadline": self.deadline_seconds,
             "call": self.call_seconds,
+            "blocking_call": self.blocking_call_seconds,
         }
         if self.limits is not None:
             changes["windows"] = tuple(Window(entry.scope, entry.requests, entry.seconds) for entry in self.limits)
@@ -108,6 +110,10 @@ class VanceAISettings(VendorSettings):
     base_url: str = "https://api-service.vanceai.com/web_api/v1"
     api_token: Credential = None
     watchdog_seconds: float | None = Field(None, gt=0)
+    recolor_name: Literal["recolor", "colorize"] = "recolor"  # the document has both
+
+    def options(self) -> Mapping[str, Any]:
+        return {"recolor_name": self.recolor_name}
 
     def paced(self, pace: Pace) -> Pace:
         paced = super().paced(pace)
@@ -115,6 +121,8 @@ class VanceAISettings(VendorSettings):
 
 
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+# Of an address: no query, nothing that climbs.
+UrlPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9][A-Za-z0-9._~-]*)+$", max_length=200)]
 # How the documented features are called, and which others the vendor is known to have.
 _DOCUMENTED = [name for name, feature in perfectcorp_features.FEATURES.items() if feature.slug is not None]
 _DECLARED = [name for name in perfectcorp_features.FEATURES if name not in _DOCUMENTED]
@@ -178,6 +186,11 @@ class AILabToolsSettings(VendorSettings):
 
     base_url: str = "https://www.ailabapi.com"
     api_key: Credential = None
+    query_path: UrlPath = ailabtools.QUERY_PATH
+    credits_path: UrlPath = ailabtools.CREDITS_PATH
+
+    def options(self) -> Mapping[str, Any]:
+        return {"query_path": self.query_path, "credits_path": self.credits_path}
 
 
 class PicWishSettings(VendorSettings):
@@ -185,3 +198,14 @@ class PicWishSettings(VendorSettings):
 
     base_url: str = "https://techhk.aoscdn.com"
     api_key: Credential = None
+    slugs: dict[str, Slug] = Field(default_factory=dict)
+
+    @field_validator("slugs")
+    @classmethod
+    def _siblings(cls, value: dict[str, str]) -> dict[str, str]:
+        if not set(value) <= set(picwish.SIBLINGS):
+            raise ValueError(f"can name {', '.join(picwish.SIBLINGS)}")
+        return value
+
+    def options(self) -> Mapping[str, Any]:
+        return {"slugs": self.slugs}

@@ -100,6 +100,7 @@ class AILabToolsSettings(Settings):
     task is a fine answer with task_status 3, and not an error. `newest`: the fields of the newest document, which has
     no error_code, error_code_str and error_msg any more. `gone`: the code for a task that is not known, or no longer.
     `credits_alone`: one pool stands in `data` by itself, as the newest document's sample has it, and not in a list.
+    `query_path`, `credits_path`: where a task and what is left are asked for; read once, when the sandbox is made.
     """
 
     poll_seconds: float = 5.0
@@ -110,6 +111,8 @@ class AILabToolsSettings(Settings):
     newest: bool = False
     gone: str = "ERROR_RESOURCE_NOT_FOUND"
     credits_alone: bool = False
+    query_path: str = QUERY_PATH
+    credits_path: str = CREDITS_PATH
 
 
 @dataclass(eq=False)
@@ -151,8 +154,8 @@ class AILabToolsSandbox(Sandbox[AILabToolsSettings, AILabToolsTask]):
         return (
             Route("retouch", ("POST",), RETOUCH_PATH, self._retouch),
             Route("refine", ("POST",), REFINE_PATH, self._refine),
-            Route("query", ("GET",), QUERY_PATH, self._query),
-            Route("credits", ("GET",), CREDITS_PATH, self._credits),
+            Route("query", ("GET",), self.settings.query_path, self._query),
+            Route("credits", ("GET",), self.settings.credits_path, self._credits),
             Route("result", ("GET", "HEAD"), "/results/{secret}/{task_id}.{form:png|jpg}", self._result),
         )
 

@@ -37,6 +37,7 @@ _STYLE: Mapping[str, Any] = {
     },
 }
 _FACE = "The face must be 128 pixels wide at least, within ±10° of pitch, ±45° of yaw and ±15° of roll."
+_NO_HEIC = "The table of limits has HEIC too, the upload has not: it is refused."
 _NO_CALL = "The document gives its limits and no call: it can be used once PERFECTCORP__FEATURES says how it is called."
 
 
@@ -145,9 +146,9 @@ FEATURES: Mapping[str, Feature] = {
         moving=True,
     ),
     "background-change": Feature(
-        "AI Photo Background Change", None, (*_image(4096), _beside("reference", 4096)), note=_NO_CALL
+        "AI Photo Background Change", None, (*_image(4096), _beside("reference", 4096)), note=f"{_NO_HEIC} {_NO_CALL}"
     ),
-    "background-blur": Feature("AI Photo Background Blur", None, _image(4096), note=_NO_CALL),
+    "background-blur": Feature("AI Photo Background Blur", None, _image(4096), note=f"{_NO_HEIC} {_NO_CALL}"),
     "lighting": Feature("AI Photo Lighting", None, _image(4096, min_side=256), note=_NO_CALL),
     "color-correction": Feature("AI Photo Color Correction", None, _image(4096), note=_NO_CALL),
     "replace": Feature(

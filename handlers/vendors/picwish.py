@@ -98,9 +98,11 @@ class Sibling:
     public: bool = False  # from the vendor's public page of today, and from no document that we hold
 
 
+# "string | number" in the document; both go out as the same form field.
 _SYNC: Mapping[str, Any] = {
-    **_FLAG,
+    "type": ["integer", "string"],
     "enum": [0, 1, "0", "1"],
+    "default": 0,
     "description": "1 waits for the result within the submission itself.",
 }
 _CROP: Mapping[str, Any] = {**_FLAG, "description": "1 crops to the edge of what was cut out."}
@@ -181,13 +183,14 @@ def _operation(name: str, sibling: Sibling) -> Operation:
 
 
 class PicWish(Vendor):
-    """Needs the secret `api_key`."""
+    """Needs the secret `api_key`. `slugs`: what the vendor's paths call a sibling, where that is not its own name."""
 
     name = "picwish"
     operations: Mapping[str, Operation] = {name: _operation(name, sibling) for name, sibling in SIBLINGS.items()}
 
-    def __init__(self, pace: Pace | None = None) -> None:
+    def __init__(self, pace: Pace | None = None, slugs: Mapping[str, str] | None = None) -> None:
         self.pace = pace or PACE
+        self._slugs = slugs or {}
 
     async def try_credentials(self, account: Account) -> None:
         """Asks for a task that never was: a refused key is told before a missing task."""
@@ -216,7 +219,7 @@ class PicWish(Vendor):
             parts.append(Part("image_file", image.path, filename=image.filename, content_type=image.content_type))
         blocks = fields.get("sync") == "1"
         seconds = self.pace.blocking_call if blocks else self.pace.call
-        url = _url(account, work.operation.name)
+        url = self._url(account, work.operation.name)
         async with account.turn(Purpose.SUBMIT, blocks=blocks):
             with reading.told_apart(paid=True):
                 answer = await account.http.request(
@@ -263,10 +266,13 @@ class PicWish(Vendor):
         return reading.linked_result(account.public_http, str(source["url"]))
 
     async def _query(self, account: Account, purpose: Purpose, operation: str, task_id: str) -> Answer:
-        url = f"{_url(account, operation)}/{quote(task_id, safe='')}"
+        url = f"{self._url(account, operation)}/{quote(task_id, safe='')}"
         async with account.turn(purpose):
             with reading.told_apart():
                 return await account.http.request("GET", url, headers=_key(account), deadline=QUERY_SECONDS, cut=True)
+
+    def _url(self, account: Account, operation: str) -> str:
+        return f"{account.base_url.rstrip('/')}/api/tasks/visual/{self._slugs.get(operation, operation)}"
 
     def _submitted(self, account: Account, answer: Answer) -> Submitted:
         reply = reading.callback(Via.REPLY, answer, (account.secrets["api_key"],))
@@ -278,10 +284,6 @@ class PicWish(Vendor):
             if not update.final:
                 raise reading.unreadable("the answer to the submission has no task_id", paid=True)
         return Submitted(update.task_id, reply if update.raw_state is not None else None)
-
-
-def _url(account: Account, operation: str) -> str:
-    return f"{account.base_url.rstrip('/')}/api/tasks/visual/{operation}"
 
 
 def _key(account: Account) -> dict[str, str]:

@@ -270,7 +270,8 @@ def arranged(schema: Mapping[str, Any], value: Any) -> Any:
     if kind == "object" and isinstance(value, Mapping):
         properties = schema["properties"]
         return {name: arranged(inner, value[name]) for name, inner in properties.items() if name in value}
-    return int(value) if kind == "integer" and isinstance(value, float) else value
+    whole_only = "integer" in kind if isinstance(kind, list) else kind == "integer"
+    return int(value) if whole_only and isinstance(value, float) else value
 
 
 def _number(value: Any) -> float | None:

@@ -12,7 +12,8 @@
 10. `record`   what attempts came to → the store, many at once
 
 Beside the way: `core` is what every step is handed, `worker` the loop that runs one, `crew` says who works on what,
-`paid_turn` is the moment before a paid call, `trouble` what happens when a vendor says no to the account, `announce`
-turns a change into an event and its deliveries, `shown` gives each noun its one JSON form, `cancel` ends a job early,
-`again` takes one that failed in once more, `samples` shows what each event looks like.
+`loaded` is what a job is handed in with, `paid_turn` the moment before a paid call, `trouble` what happens when a
+vendor says no to the account, `announce` turns a change into an event and its deliveries, `shown` gives each noun its
+one JSON form, `cancel` ends a job early, `again` takes one that failed in once more, `samples` shows what each event
+looks like.
 """

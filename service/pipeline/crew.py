@@ -42,7 +42,7 @@ def crew(core: Core, vendors: Vendors, sources: Sources, reply_base: str | None)
     probe = trouble.Probe(core)
     workers: dict[Key, Worker[Job] | Worker[Submission] | Worker[Trouble | None]] = {}
     for contracted in vendors:
-        at_vendor = contracted.max_concurrent
+        at_vendor, pace = contracted.max_concurrent, contracted.vendor.pace
         for step, run in ((Step.STAGE, stage.run), (Step.CONCLUDE, conclude.run), (Step.FETCH, fetch.run)):
             workers[step, contracted.name] = _job_worker(core, step, contracted, run)
         workers[Step.SUBMIT, contracted.name] = Worker[Job](
@@ -53,7 +53,7 @@ def crew(core: Core, vendors: Vendors, sources: Sources, reply_base: str | None)
             work=partial(_with, contracted, submit.run),
             broken=partial(_job_broken, core),
             limit=at_vendor,
-            grace=0.0 if contracted.vendor.resubmits_free else contracted.vendor.pace.call,
+            grace=0.0 if contracted.vendor.resubmits_free else max(pace.call, pace.blocking_call),
         )
         workers[POLL, contracted.name] = Worker[Submission](
             f"poll {contracted.name}",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,11 +22,12 @@ from schemas.asset import Asset, StoredFile
 from schemas.callback import Callback
 from schemas.job import Charged, ErrorClass, Failure, Job, JobState
 from service.pacing.health import Call
-from service.pipeline import announce, poll, receive, retry, trouble
+from service.pipeline import announce, loaded, poll, receive, retry, trouble
 from service.pipeline.core import Announced, Core
+from service.pipeline.loaded import Loaded
 from service.pipeline.paid_turn import BarredError, NotOursError, PaidTurn
 from service.security import keys
-from service.store import assets, callbacks, jobs, lanes, results, submissions
+from service.store import callbacks, jobs, lanes, submissions
 from service.store.database import Reader, Tx
 from service.store.lanes import Lane
 from service.store.submissions import Submission
@@ -35,25 +36,8 @@ from service.vendors import Contracted
 log = structlog.get_logger()
 
 TRIES = 8
-# A handler may think of those that come next, not of a thousand.
-LOOK_BEHIND = 10
 # A vendor that keeps refusing what was once prepared may have dropped it: then it is prepared anew.
 SAME_PREPARATION_TRIES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A job's pictures and links by input, and the submission before this one, if its answer never came.
-
-    `made_here`: what this job's vendor called those pictures that it made itself. `unanswered_since`: when the first of
-    those submissions went out.
-    """
-
-    inputs: Mapping[str, Asset | InputLink]
-    made_here: Mapping[str, Mapping[str, Any]]
-    unanswered: Submission | None
-    unanswered_since: int | None
-    behind: int
 
 
 class Submit:
@@ -96,22 +80,22 @@ class Submit:
         return contracted.turns.next_room_at() if full else due_at
 
     async def run(self, job: Job, contracted: Contracted) -> None:
-        loaded = await self._core.db.read(_load, job, self._core.clock.now())
+        found = await self._core.db.read(loaded.load, job, self._core.clock.now())
         async with AsyncExitStack() as stack:
             try:
                 # What the vendor made itself may lie there still; if not, the next try brings it.
-                made = loaded.made_here if job.tries == 0 else {}
+                made = found.made_here if job.tries == 0 else {}
                 inputs = {
-                    name: await self._at_hand(given, made.get(name), stack) for name, given in loaded.inputs.items()
+                    name: await self._at_hand(given, made.get(name), stack) for name, given in found.inputs.items()
                 }
             except FileNotFoundError:
                 gone = VendorError("a picture is gone from the asset store", code="unreadable_input")
                 await self._not_prepared(job, gone)
                 return
             operation = contracted.operation_of(job)
-            work = Work(job.id, operation, job.request.params, job.request.extra, inputs, loaded.behind)
+            work = Work(job.id, operation, job.request.params, job.request.extra, inputs, found.behind)
             turn = await stack.enter_async_context(contracted.turns.admitted(job.row))
-            await self._hand_in(job, contracted, replace(contracted.account, turn=turn), loaded, work)
+            await self._hand_in(job, contracted, replace(contracted.account, turn=turn), found, work)
 
     async def _at_hand(
         self, given: Asset | InputLink, made_here: Mapping[str, Any] | None, stack: AsyncExitStack
@@ -129,15 +113,15 @@ class Submit:
             made_here=made_here,
         )
 
-    async def _hand_in(self, job: Job, contracted: Contracted, account: Account, loaded: Loaded, work: Work) -> None:
+    async def _hand_in(self, job: Job, contracted: Contracted, account: Account, found: Loaded, work: Work) -> None:
         vendor = contracted.vendor
         if contracted.door.bars(job.row):
             await self._back(job)
             return
         try:
-            if loaded.unanswered is not None and job.tries < SAME_PREPARATION_TRIES:
+            if found.unanswered is not None and job.tries < SAME_PREPARATION_TRIES:
                 # The very same preparation: what the vendor recognises by it is not paid for again.
-                prepared = Prepared(loaded.unanswered.prepared)
+                prepared = Prepared(found.unanswered.prepared)
             else:
                 async with trouble.heard(self._core, contracted, Call.PREPARE, job.row):
                     prepared = await vendor.prepare(account, work)
@@ -148,7 +132,7 @@ class Submit:
         reply_to = f"{self._reply_base}/callbacks/{vendor.name}/{token}" if token else None
         opening = PaidTurn(
             account.turn,
-            partial(self._core.db.write, _open, self._core, job, contracted, prepared, token, loaded),
+            partial(self._core.db.write, _open, self._core, job, contracted, prepared, token, found),
             partial(contracted.door.bars, job.row),
         )
         try:
@@ -176,7 +160,7 @@ class Submit:
             await self._no_answer(opening.submission, job, contracted, fault)
             return
         assert opening.submission is not None, "a paid call takes its turn"
-        since = loaded.unanswered_since
+        since = found.unanswered_since
         await self._accepted(opening.submission, job, submitted, contracted, since, called_back=token is not None)
 
     async def _back(self, job: Job) -> None:
@@ -285,28 +269,6 @@ async def _next_due(reader: Reader, vendor: str, max_concurrent: int) -> int | N
     return None if busy >= max_concurrent else await jobs.next_due(reader, jobs.Step.SUBMIT, vendor)
 
 
-async def _load(reader: Reader, job: Job, now: int) -> Loaded:
-    inputs: dict[str, Asset | InputLink] = {}
-    made_here: dict[str, Mapping[str, Any]] = {}
-    for entry in await jobs.inputs_of(reader, job.row):
-        if entry.link is not None:
-            inputs[entry.name] = InputLink(entry.link)
-            continue
-        assert entry.asset is not None, "staged inputs have assets"
-        asset = await assets.by_row(reader, job.project, entry.asset)
-        assert asset is not None, "a job's asset is of its project"
-        inputs[entry.name] = asset
-        found = await results.made_by(reader, job.project, asset.row, job.vendor)
-        if found is not None:
-            made_here[entry.name] = found
-    earlier = await submissions.of_job(reader, job.row)
-    unanswered = [entry for entry in earlier if entry.state == "unanswered"]
-    behind = await lanes.behind(reader, jobs.Step.SUBMIT, job, now, LOOK_BEHIND)
-    if not unanswered:
-        return Loaded(inputs, made_here, None, None, behind)
-    return Loaded(inputs, made_here, unanswered[-1], unanswered[0].sent_at, behind)
-
-
 async def _open(
     tx: Tx,
     core: Core,
@@ -314,7 +276,7 @@ async def _open(
     contracted: Contracted,
     prepared: Prepared,
     token: str | None,
-    loaded: Loaded,
+    found: Loaded,
 ) -> Submission | None:
     """The durable record before the paid call; None where the job is no longer ours to submit."""
     now = core.clock.now()
@@ -339,7 +301,7 @@ async def _open(
         now=now,
     )
     # The document says that a second submit of the same upload is free; its history says otherwise. So it is told.
-    possible_duplicate_at = None if loaded.unanswered is None else now
+    possible_duplicate_at = None if found.unanswered is None else now
     if not await jobs.submitting(tx, job.row, core.node, submission.row, possible_duplicate_at):
         await submissions.close(tx, submission.row)
         return None

@@ -1,6 +1,5 @@
 """Photographs' ways through AILabTools: a retouch that answers at once, and a refinement that must be asked for."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from handlers.sandbox import faults
 from handlers.sandbox.ailabtools import AILabToolsSandbox, error
 from handlers.sandbox.ailabtools import AILabToolsSettings as Play
 from handlers.vendors.ailabtools import AILabTools
+from service.pacing.health import PROBES_MS
 from service.vendor_settings import AILabToolsSettings
 from tests.acceptance.helpers import (
     asked,
@@ -29,7 +29,6 @@ from tests.acceptance.helpers import (
     in_state,
     only_end,
     pictures,
-    reached,
     whole,
 )
 from tests.acceptance.made import upload
@@ -54,6 +53,10 @@ NAMES = {RETOUCH: ("image", "style"), REFINE: ("person_image", "top_garment", "c
 
 @pytest.fixture
 def photographs(photos: Path, tmp_path: Path) -> Mapping[str, bytes]:
+    return photographs_of(photos, tmp_path)
+
+
+def photographs_of(photos: Path, tmp_path: Path) -> Mapping[str, bytes]:
     """Real ones, for each input of both operations, larger than 150 pixels and quick."""
     made = {}
     for name, photo in PHOTOS.items():
@@ -65,7 +68,7 @@ def photographs(photos: Path, tmp_path: Path) -> Mapping[str, bytes]:
 
 
 @asynccontextmanager
-async def _vendor(clock: FastClock, **changes: Any) -> AsyncIterator[AILabToolsSandbox]:
+async def sandbox_at(clock: FastClock, **changes: Any) -> AsyncIterator[AILabToolsSandbox]:
     """In the test's time; its advice, a question every five seconds, is kept or noted."""
     async with AILabToolsSandbox(
         Play(**{"work_seconds": 0, **changes}), clock=clock.seconds, monotonic=clock.seconds
@@ -74,7 +77,7 @@ async def _vendor(clock: FastClock, **changes: Any) -> AsyncIterator[AILabToolsS
 
 
 @asynccontextmanager
-async def _service(folder: Path, clock: FastClock, vendor: AILabToolsSandbox, **own: Any) -> AsyncIterator[Stand]:
+async def service_at(folder: Path, clock: FastClock, vendor: AILabToolsSandbox, **own: Any) -> AsyncIterator[Stand]:
     account = AILabToolsSettings(**{"base_url": vendor.base_url, "api_key": SecretStr(vendor.key), **own})
     async with stand(folder, clock=clock, ailabtools=account) as it:
         yield it
@@ -85,6 +88,7 @@ class Scene:
     it: Stand
     vendor: AILabToolsSandbox
     photographs: Mapping[str, bytes]
+    clock: FastClock
 
     async def job(self, operation: str, **fields: Any) -> dict[str, Any]:
         """Of `operation`, with all its pictures."""
@@ -108,8 +112,8 @@ async def scene(
     **own: Any,
 ) -> AsyncIterator[Scene]:
     clock = FastClock(speed)
-    async with _vendor(clock, **(play or {})) as vendor, _service(folder, clock, vendor, **own) as it:
-        yield Scene(it, vendor, photographs)
+    async with sandbox_at(clock, **(play or {})) as vendor, service_at(folder, clock, vendor, **own) as it:
+        yield Scene(it, vendor, photographs, clock)
 
 
 # -- good days ---------------------------------------------------------------------------------------------------------
@@ -143,7 +147,7 @@ async def test_a_retouch_goes_in_as_two_files_and_comes_out_as_one_event(
 async def test_a_refinement_is_asked_for_every_five_seconds_until_it_is_there(
     tmp_path: Path, photographs: Mapping[str, bytes]
 ) -> None:
-    async with scene(tmp_path, photographs) as at, receiver() as subscriber:
+    async with scene(tmp_path, photographs, speed=20) as at, receiver() as subscriber:
         await at.it.client.subscribe(subscriber.url, events=["job.succeeded"])
         at.vendor.play(0, 0, 1, 1, 2)
         job = await at.done(REFINE)
@@ -182,8 +186,8 @@ async def test_an_answer_without_any_id_is_told_like_every_other(
 
 async def test_a_result_is_ours_before_the_vendors_link_dies(tmp_path: Path, photographs: Mapping[str, bytes]) -> None:
     clock = FastClock(100)
-    async with _vendor(clock) as vendor, _service(tmp_path, clock, vendor) as it:
-        job = await Scene(it, vendor, photographs).done(RETOUCH)
+    async with sandbox_at(clock) as vendor, service_at(tmp_path, clock, vendor) as it:
+        job = await Scene(it, vendor, photographs, clock).done(RETOUCH)
         clock.jump(25 * 3600)
         await whole(it.client, job["outputs"][0])
         assert len(asked(vendor, "result")) == 1
@@ -260,6 +264,8 @@ async def test_neither_a_full_window_nor_an_empty_account_ends_a_job(
         job = await in_state(at.it.client, job_id, "queued")
         assert (job["error"], job["billing"]["charged"]) == (None, "no")
         at.vendor.settings = replace(at.vendor.settings, credits={"common": Decimal(100)})
+        # However many looks have been in vain, the next one comes now.
+        at.clock.jump(PROBES_MS[-1] / 1000)
         job = await in_state(at.it.client, job_id, "succeeded")
         assert job["billing"]["possible_duplicate"] is False
         await operator.wait_for(1, "vendor.recovered")
@@ -343,44 +349,3 @@ async def test_an_unconfirmed_submission_is_reported_and_never_a_third_bill(
         calls = 2 if unconfirmed == "resubmit" else 1
         assert len(asked(at.vendor, paid_call)) == job["submissions"] == calls
         assert (job["billing"]["charged"], job["billing"]["possible_duplicate"]) == ("unknown", calls == 2)
-
-
-async def test_a_restart_goes_on_asking_for_the_same_task(tmp_path: Path, photographs: Mapping[str, bytes]) -> None:
-    clock, release = FastClock(100), asyncio.Event()
-    async with _vendor(clock, work_seconds=release.wait) as vendor:
-        async with _service(tmp_path, clock, vendor) as it:
-            at = Scene(it, vendor, photographs)
-            job_id = await begun(it.client, REFINE, None, **await at.job(REFINE))
-            await reached(vendor, "query")
-        release.set()
-        async with _service(tmp_path, clock, vendor) as it, receiver() as subscriber:
-            await it.client.subscribe(subscriber.url, events=["job.succeeded", "job.failed"])
-            if (await it.client.job(job_id))["finished_at"] is None:
-                await subscriber.event_of(job_id)
-            job = await it.client.job(job_id)
-            assert (await pictures(it.client, job))["image"].size == SIZE
-            assert job["submissions"] == len(asked(vendor, "refine")) == len(vendor.charged) == 1
-            await only_end(it.client, job_id)
-            assert vendor.violations == []
-
-
-async def test_a_task_that_was_asked_for_a_day_too_late_is_expired(
-    tmp_path: Path, photographs: Mapping[str, bytes]
-) -> None:
-    clock, release = FastClock(100), asyncio.Event()
-    async with _vendor(clock, work_seconds=release.wait) as vendor:
-        async with _service(tmp_path, clock, vendor) as it:
-            at = Scene(it, vendor, photographs)
-            job_id = await begun(it.client, REFINE, None, **await at.job(REFINE))
-            await reached(vendor, "query")
-        release.set()
-        (task,) = vendor.tasks.values()
-        await task.ended.wait()
-        clock.jump(25 * 3600)
-        async with _service(tmp_path, clock, vendor) as it, receiver() as subscriber:
-            await it.client.subscribe(subscriber.url, events=["job.failed"])
-            if (await it.client.job(job_id))["finished_at"] is None:
-                await subscriber.event_of(job_id)
-            job = await it.client.job(job_id)
-            await failed_with(it.client, job, "expired", "ERROR_RESOURCE_NOT_FOUND")
-            assert job["billing"]["charged"] == "unknown"

@@ -96,6 +96,8 @@ def test_the_readme_lists_every_setting_and_no_other() -> None:
         told_default = re.search(rf"^\| `{vendor.upper()}__BASE_URL` \| `([^`]+)` ", table, re.MULTILINE)
         assert told_default is not None
         assert told_default[1] == part.model_fields["base_url"].default
+    for name in ("query_path", "credits_path"):
+        assert f"| `AILABTOOLS__{name.upper()}` | `{SECTIONS['ailabtools'].model_fields[name].default}` |" in table
 
 
 def test_the_readmes_table_of_operations_is_the_catalogue() -> None:

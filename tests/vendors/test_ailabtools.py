@@ -280,6 +280,14 @@ async def test_a_task_id_cannot_lead_to_another_question() -> None:
     assert urls == [f"{QUERY_PATH}?task_id=..%2Fa%26task_id%3Db%23c%2Bd"]
 
 
+async def test_a_vendor_that_has_moved_is_asked_where_the_operator_says(pictures: Pictures) -> None:
+    moved = replace(QUICK, query_path="/v2/task", credits_path="/v2/credits")
+    async with _running(moved, AILabTools(query_path="/v2/task", credits_path="/v2/credits")) as (one, sandbox):
+        assert (await _done(one, sandbox, pictures)).state is UpdateState.SUCCEEDED
+        await one.vendor.try_credentials(one.account)
+        assert sandbox.violations == []
+
+
 NOT_A_RESULT = {
     "gone": (Fault(status=403, body=b"<Error/>", content_type="application/xml"), "expired", "403", True),
     "html 500": (faults.HTML_500, "vendor", "500", False),

@@ -109,9 +109,10 @@ async def test_a_link_is_handed_on_unseen(image: InputFile) -> None:
         assert sandbox.violations == []
 
 
-async def test_a_synchronous_answer_is_already_the_callback(image: InputFile) -> None:
+@pytest.mark.parametrize("sync", [1, "1", 1.0])
+async def test_a_synchronous_answer_is_already_the_callback(image: InputFile, sync: object) -> None:
     async with _running() as (one, sandbox):
-        submitted, _ = await _answered(one, image, sync=1)
+        submitted, _ = await _answered(one, image, sync=sync)
         assert submitted.reply is not None
         assert submitted.reply.via is Via.REPLY
         update = one.vendor.read(submitted.reply, None)

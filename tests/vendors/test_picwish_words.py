@@ -27,7 +27,9 @@ def _said(state: object, **more: object) -> dict[str, object]:
     return {"status": 200, "message": "success", "data": {"task_id": "t1", "state": state, **more}}
 
 
-@pytest.mark.parametrize("params", [{"sync": 2}, {"crop": True}, {"output_format": "webp"}, {"sinc": 1}])
+@pytest.mark.parametrize(
+    "params", [{"sync": 2}, {"sync": "2"}, {"sync": True}, {"crop": True}, {"output_format": "webp"}, {"sinc": 1}]
+)
 def test_a_param_out_of_its_documented_range_is_refused(params: dict[str, Any]) -> None:
     assert params_errors(PicWish.operations[CUTOUT], params) != []
 
