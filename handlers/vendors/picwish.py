@@ -40,7 +40,7 @@ PACE = Pace(
     call=60.0,
     blocking_call=200.0,
     windows=(Window("account", 2, 1.0),),
-    # "Every 1 to 2 seconds"; the window is what makes it less.
+    # "Every 1 to 2 seconds"; the window makes it less. Whatever it lets through is worth a question.
     least=1.0,
     patience=0.05,
 )

@@ -21,7 +21,7 @@ _SPANS = len(_EDGES) - 1
 _MEMORY = 200
 # What is believed before anything was seen, in answers: any life is as likely as one twice as long.
 _PRIOR = 0.5
-_BY_EARLIER = 0.8
+_BY_EARLIER = 0.9
 # Fewer answers say nothing.
 ENOUGH = 5
 _NEVER = 1e-9
