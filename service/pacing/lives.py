@@ -100,10 +100,6 @@ class Lives:
         part = (self._alive[span] - left) / (self._alive[span] - self._alive[span + 1])
         return _EDGES[span] + (_EDGES[span + 1] - _EDGES[span]) * part
 
-    def median(self) -> float:
-        """Seconds; half of the tasks live longer."""
-        return next(high for high, alive in zip(_EDGES[1:], self._alive[1:], strict=True) if alive <= 0.5)
-
     def as_json(self) -> str:
         return json.dumps([round(weight, 6) for weight in self._weights])
 
