@@ -109,6 +109,13 @@ class Deliver:
                 lane.filling = self._spawn(self._load(lane))
             self._drop_if_idle(lane)
 
+    def probe_now(self, endpoint: int) -> None:
+        """Somebody wants it to be tried: if its receiver is broken, it is asked at once, and not at its next turn."""
+        lane = self._lanes.get(endpoint)
+        if lane is not None:
+            lane.breaker.probe_at = 0
+            self._wake(lane)
+
     @property
     def pending(self) -> int:
         return sum(lane.count for lane in self._lanes.values())

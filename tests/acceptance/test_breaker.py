@@ -187,6 +187,20 @@ async def test_a_broken_receiver_that_asks_for_time_gets_it(tmp_path: Path) -> N
         assert it.clock.now() - now >= 590_000
 
 
+async def test_a_broken_receiver_is_asked_at_once_where_somebody_redelivers(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it, receiver() as shop:
+        endpoint = await it.client.subscribe(shop.url, events=QUEUED)
+        await break_it(it, shop, endpoint)
+        async with asyncio.timeout(PATIENCE):
+            while sum(await counts(it)) < len(shop.got):
+                pass
+        shop.answers, tried = [], len(shop.got)
+        _, listed = await it.client.call("GET", "/v1/deliveries?limit=1")
+        # No time passes.
+        assert (await it.client.call("POST", f"/v1/deliveries/{listed['data'][0]['id']}/redeliver"))[0] == 202
+        await shop.wait_for(tried + 1)
+
+
 async def test_a_new_address_of_a_broken_receiver_is_tried_at_once(tmp_path: Path) -> None:
     async with rig(tmp_path) as it, receiver() as bad, receiver() as good:
         endpoint = await it.client.subscribe(bad.url, events=QUEUED)
