@@ -10,7 +10,7 @@ from starlette.responses import Response
 from handlers import standardwebhooks
 from handlers.destinations.contract import Message, NoSteps
 from schemas import ids, subscriptions
-from schemas.delivery import Outcome
+from schemas.delivery import ARRIVED
 from schemas.endpoint import STREAM, Endpoint, EndpointPatch, EndpointRequest, EndpointState, Scheme, Terms
 from schemas.event import envelope, rfc3339
 from schemas.event_types import TEST_TYPE
@@ -207,7 +207,7 @@ async def test(request: Request, who: Principal) -> Response:
     message = written(Message(event_id, TEST_TYPE, body.encode(), now), target)
     attempt = await site.destinations[endpoint.kind].send(message, target, NoSteps())
     told: subscriptions.TestShot = {
-        "delivered": attempt.outcome in (Outcome.DELIVERED, Outcome.LAST),
+        "delivered": attempt.outcome in ARRIVED,
         "event": event_id,
         "at": rfc3339(attempt.started_at),
         "status": attempt.status,
