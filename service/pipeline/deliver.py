@@ -95,17 +95,20 @@ class Deliver:
     async def next_due(self) -> int | None:
         return await self._core.db.read(deliveries.next_due)
 
-    def endpoint_changed(self, endpoint: int) -> None:
-        """Its row was patched, disabled or deleted: what the lane knows is stale."""
+    def endpoint_changed(self, endpoint: int, *, anew: bool = False) -> None:
+        """Its row was patched, disabled or deleted: what the lane knows is stale. `anew`: of its receiver, too, for it
+        is another one, or somebody vouches for it.
+        """
         self._core.bells.ring(endpoint_topic(endpoint))
         lane = self._lanes.get(endpoint)
         if lane is not None:
+            if anew:
+                lane.breaker = Breaker()
+            remembers = lane.remembers
             lane.unload()
-            # What was known of the receiver may have been the old address's.
-            lane.breaker = Breaker()
             self._wake(lane)
-            if lane.remembers and lane.filling is None and not self._stopping:
-                # When its attempts began is worth keeping, unless it was deleted.
+            if remembers and lane.filling is None and not self._stopping:
+                # What it remembers is worth keeping, unless it was deleted.
                 lane.filling = self._spawn(self._load(lane))
             self._drop_if_idle(lane)
 

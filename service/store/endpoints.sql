@@ -70,8 +70,10 @@ WHERE id = :endpoint AND state <> 'enabled' AND deleted_at IS NULL;
 UPDATE endpoints SET state = 'paused', updated_at = :now
 WHERE id = :endpoint AND state = 'enabled' AND deleted_at IS NULL;
 
+-- While it was paused it has not failed. Whether its receiver is well again, the next attempt shows.
 -- name: resume
-UPDATE endpoints SET state = 'enabled', updated_at = :now
+UPDATE endpoints SET state = 'enabled', updated_at = :now,
+    failing_since = CASE WHEN failing_since IS NOT NULL THEN CAST(:now AS BIGINT) END
 WHERE id = :endpoint AND state = 'paused' AND deleted_at IS NULL;
 
 -- Several nodes may find the same out: the first says since when.

@@ -98,7 +98,8 @@ async def change(request: Request, who: Principal) -> Response:
     if patch.url is not None and endpoint.kind == STREAM:
         raise invalid([FieldError("url", "an endpoint of kind stream has none")])
     await site.core.db.write(_change, site, endpoint, patch)
-    site.deliver.endpoint_changed(endpoint.row)
+    # With another key at the same address its receiver may be well, too.
+    site.deliver.endpoint_changed(endpoint.row, anew=patch.url is not None or patch.headers is not None)
     site.deliver.wake_scan()
     return Answer(shown.endpoint(await find(request, who)))
 
@@ -137,7 +138,7 @@ async def _turned(request: Request, who: Principal, unit: Callable[[Tx, Endpoint
     site = site_of(request)
     endpoint = await find(request, who)
     await site.core.db.write(unit, endpoint, site.clock.now())
-    site.deliver.endpoint_changed(endpoint.row)
+    site.deliver.endpoint_changed(endpoint.row, anew=True)
     site.deliver.wake_scan()
     return Answer(shown.endpoint(await find(request, who)))
 

@@ -61,7 +61,7 @@ async def create(request: Request, who: Principal) -> Response:
     subscribed = await site.core.db.write(subscribe, who.project, new, now)
     hook = subscribed.hook
     if subscribed.woken:
-        site.deliver.endpoint_changed(hook.row)
+        site.deliver.endpoint_changed(hook.row, anew=True)
         site.deliver.wake_scan()
     return Answer(shown.hook(hook), 201 if subscribed.made else 200, {"Location": f"/v1/hooks/{hook.id}"})
 
