@@ -64,8 +64,6 @@ class Deliver:
         self._under_way = 0
         self._most_under_way = min(most_under_way, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 2 // 5)
         self._stopping = False
-        self.wake_scan: Callable[[], None] = lambda: None
-        self.replayed: Callable[[], None] = lambda: None
 
     # --- what comes in -------------------------------------------------------------------------------------------
 
@@ -306,16 +304,13 @@ class Deliver:
         broken, cautious = lane.breaker.broken_at is not None, lane.breaker.cautious
         mark = lane.breaker.judge(attempt, now, jitter)
         ordered = lane.endpoint is not None and lane.endpoint.terms.ordered
-        await self._recorder.record(Tried(owed, attempt, verdict, message.type, ordered, mark))
+        await self._recorder.record(Tried(owed, attempt, verdict, message.type, message.at, ordered, mark))
         if mark is Mark.HOPELESS or attempt.outcome in ENDING:
             lane.unload()
         elif cautious and not lane.breaker.cautious:
             if broken and (lane.filling is None or lane.resting):
                 lane.sort()
             self._wake(lane)
-        if verdict.next_at is not None:
-            self.wake_scan()
-        self._count(owed, message, attempt, verdict)
         if verdict.state is DeliveryState.DELIVERED:
             # Asked first: of a line that nobody sees, its making would be most of the cost.
             if log_module.shows(logging.DEBUG):
@@ -331,16 +326,6 @@ class Deliver:
             error=attempt.error,
             retry_at=verdict.next_at,
         )
-
-    def _count(self, owed: Owed, message: Message, attempt: Attempt, verdict: retry.Verdict) -> None:
-        metrics = self._core.metrics
-        metrics.attempts.note(attempt.ms / 1000, attempt.outcome)
-        if verdict.next_at is None:
-            metrics.settled.bump(verdict.state)
-            if owed.replay:
-                self.replayed()
-        if owed.attempts == 0 and not owed.replay:
-            metrics.first_attempt.note(max(attempt.started_at - message.at, 0) / 1000)
 
 
 async def _put_away(tx: Tx, endpoint: int, now: int) -> bool:

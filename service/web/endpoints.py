@@ -100,7 +100,7 @@ async def change(request: Request, who: Principal) -> Response:
     await site.core.db.write(_change, site, endpoint, patch)
     # With another key at the same address its receiver may be well, too.
     site.deliver.endpoint_changed(endpoint.row, anew=patch.url is not None or patch.headers is not None)
-    site.deliver.wake_scan()
+    site.core.wake_deliveries()
     return Answer(shown.endpoint(await find(request, who)))
 
 
@@ -139,7 +139,7 @@ async def _turned(request: Request, who: Principal, unit: Callable[[Tx, Endpoint
     endpoint = await find(request, who)
     await site.core.db.write(unit, endpoint, site.clock.now())
     site.deliver.endpoint_changed(endpoint.row, anew=True)
-    site.deliver.wake_scan()
+    site.core.wake_deliveries()
     return Answer(shown.endpoint(await find(request, who)))
 
 

@@ -62,7 +62,7 @@ async def create(request: Request, who: Principal) -> Response:
     hook = subscribed.hook
     if subscribed.woken:
         site.deliver.endpoint_changed(hook.row, anew=True)
-        site.deliver.wake_scan()
+        site.core.wake_deliveries()
     return Answer(shown.hook(hook), 201 if subscribed.made else 200, {"Location": f"/v1/hooks/{hook.id}"})
 
 

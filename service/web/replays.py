@@ -24,7 +24,7 @@ async def redeliver(request: Request, who: Principal) -> Response:
     public_id = request.path_params["id"]
     delivery = await site.core.db.write(replay.redeliver, who.project, public_id, site.clock.now())
     site.deliver.probe_now(delivery.endpoint_row)
-    site.deliver.wake_scan()
+    site.core.wake_deliveries()
     return Answer(shown.delivery(delivery), 202)
 
 
