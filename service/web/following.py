@@ -228,6 +228,8 @@ class Following:
         self._revoked.add(key)
         for line in self._lines.get(key, ()):
             line.hang_up()
+            # Who reads nothing would keep it open.
+            line.drop_if_stuck(self._core.clock.now(), 0)
 
     @contextmanager
     def place(self, who: Principal, line: Line) -> Iterator[None]:
