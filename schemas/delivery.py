@@ -36,6 +36,9 @@ class Outcome(StrEnum):
     ABORT = "abort"  # the receiver gives this delivery up
 
 
+# The receiver has it, whatever it wants from now on.
+ARRIVED = frozenset({Outcome.DELIVERED, Outcome.LAST})
+
 # Why there was no answer; an attempt's `error` begins with one of these and a colon.
 NO_ANSWER = frozenset({"refused_address", "bad_url", "dns", "connect", "tls", "timeout", "broken", "too_large"})
 
