@@ -98,10 +98,13 @@ _TAKES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 def _at(event: Any, path: str) -> Any:
     """What stands at the path. A number in it counts along a list; null is there, and is null."""
-    found = event
-    for name in path.split("."):
+    found, names = event, path.split(".")
+    for place, name in enumerate(names):
         if isinstance(found, Mapping) and name in found:
             found = found[name]
+        elif isinstance(found, Mapping) and (rest := ".".join(names[place:])) in found:
+            # Keys of metadata may have dots in themselves.
+            return found[rest]
         elif isinstance(found, Sequence) and not isinstance(found, str) and name.isdecimal() and int(name) < len(found):
             found = found[int(name)]
         else:

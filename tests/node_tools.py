@@ -15,35 +15,56 @@ FOLDER = Path(__file__).with_name("node")
 PATIENCE = 120
 
 
-def _program(name: str) -> str:
+class NotInstalled(Exception):
+    """Says which software is missing, and why."""
+
+
+def program(name: str) -> str:
+    """Raises NotInstalled."""
     found = shutil.which(name)
     if found is None:
-        pytest.fail(f"{name} is missing: the tests need Node 20 or newer, with npm: others judge our signatures")
+        raise NotInstalled(f"{name} is missing: the tests need Node 20 or newer, with npm: others judge our work")
     return found
 
 
-def installed() -> Path:
-    """The folder with its packages there, by `npm ci`; the hashes in the lock file are kept to."""
-    lock = FOLDER / "package-lock.json"
-    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
-    modules = FOLDER / "node_modules"
-    stamp = modules / ".wirephoto-installed"
+def install(folder: Path, *, scripts: bool = False, patience: float = PATIENCE) -> bool:
+    """`npm ci` in the folder, unless what its lock file names is there; whether anything had to be done.
+
+    The hashes in the lock file are kept to. `scripts`: the packages' own install steps may run; they are arbitrary
+    programs, so only where one can't do without. Raises NotInstalled.
+    """
+    wanted = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
+    stamp = folder / "node_modules" / ".wirephoto-installed"
     # Test workers run side by side, and one installs for all.
-    with (FOLDER / "package.json").open("rb") as held:
+    with (folder / "package.json").open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        if not stamp.exists() or stamp.read_text() != wanted:
-            command = [_program("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-            ran = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=PATIENCE, check=False)
-            if ran.returncode:
-                pytest.fail(f"npm ci in tests/node failed:\n{ran.stdout}{ran.stderr}")
-            stamp.write_text(wanted)
-    return FOLDER
+        if stamp.exists() and stamp.read_text() == wanted:
+            return False
+        kept_out = [] if scripts else ["--ignore-scripts"]
+        command = [program("npm"), "ci", *kept_out, "--no-audit", "--no-fund", "--loglevel=error"]
+        try:
+            ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=patience, check=False)
+        except subprocess.TimeoutExpired:
+            raise NotInstalled(f"{folder.name}: npm ci took longer than {patience:.0f} s") from None
+        if ran.returncode:
+            raise NotInstalled(f"{folder.name}: npm ci failed:\n{ran.stdout}{ran.stderr}")
+        stamp.write_text(wanted)
+    return True
+
+
+def installed(folder: Path = FOLDER, *, scripts: bool = False, patience: float = PATIENCE) -> Path:
+    """The folder with its packages there; without them the test fails, and is never skipped."""
+    try:
+        install(folder, scripts=scripts, patience=patience)
+    except NotInstalled as missing:
+        pytest.fail(str(missing))
+    return folder
 
 
 def judged(cases: Sequence[dict[str, Any]]) -> list[bool]:
     """What Node's own and others' software says to each case; see `node/judge.mjs`."""
     ran = subprocess.run(
-        [_program("node"), "judge.mjs"],
+        [program("node"), "judge.mjs"],
         cwd=installed(),
         input=json.dumps({"cases": list(cases)}),
         capture_output=True,

@@ -158,10 +158,16 @@ _DATA: Mapping[EventType, Callable[[], Mapping[str, Any]]] = {
     ),
 }
 
+_PLACES = {event_type: place for place, event_type in enumerate(EventType)}
+
 
 def sample(event_type: EventType) -> answers.Event:
-    """An event as a subscriber of this type receives it; always the same."""
-    return cast("answers.Event", envelope(f"evt_{_ID}t8", event_type, _AT + 9_320, 4711, _DATA[event_type]()))
+    """An event as a subscriber of this type receives it; always the same.
+
+    Each type's has an id of its own: a tool that is shown several of them takes two with one id for one event.
+    """
+    event_id = f"evt_{_ID}{_PLACES[event_type]:02}"
+    return cast("answers.Event", envelope(event_id, event_type, _AT + 9_320, 4711, _DATA[event_type]()))
 
 
 def sample_test_shot() -> answers.Event:

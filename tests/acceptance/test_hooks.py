@@ -311,6 +311,8 @@ async def test_where_nothing_has_happened_yet_a_made_sample_shows_the_shape(tmp_
         assert [entry["type"] for entry in await samples(it, "event=job.*&limit=100")] == [
             name for name in EventType if name.startswith("job.") and name != "job.progressed"
         ]
+        every = await samples(it, "event=*&limit=100")
+        assert len({entry["id"] for entry in every}) == len(every) > 10, "Zapier refuses a list that has an id twice"
         await queue(it)
         stranger = await tenant(it)
         assert await samples(stranger, "event=job.queued") == [flat(made["job.queued"])], "no other tenant's"

@@ -30,8 +30,15 @@ def modules() -> Iterator[Path]:
         yield from (ROOT / package).rglob("*.py")
 
 
+def scripts() -> Iterator[Path]:
+    """What is written in JavaScript: our apps for others' tools, and what runs them in the tests."""
+    for folder in ("handlers/integrations", "tests/integrations", "tests/node"):
+        found = (path for ending in ("js", "cjs", "mjs") for path in (ROOT / folder).rglob(f"*.{ending}"))
+        yield from (path for path in found if "node_modules" not in path.parts)
+
+
 def test_no_module_is_longer_than_one_sitting() -> None:
-    long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in modules()}
+    long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in (*modules(), *scripts())}
     assert {name: lines for name, lines in long.items() if lines > LONGEST} == {}
 
 
@@ -41,6 +48,7 @@ def test_every_module_opens_with_its_place_in_the_story() -> None:
         for path in modules()
         if path.name != "__init__.py" and ast.get_docstring(ast.parse(path.read_text())) is None
     ]
+    silent += [str(path.relative_to(ROOT)) for path in scripts() if not path.read_text().startswith("//")]
     assert silent == []
 
 
