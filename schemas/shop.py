@@ -137,6 +137,9 @@ class VendureConfig(ShopConfig):
     shop: HttpUrl = Field(description="The Admin API's URL.", examples=["https://lamps.example/admin-api"])
     api_key: str = Field(min_length=1, max_length=512)
     channel_token: str | None = Field(None, min_length=1, max_length=255, description="The channel; else the default.")
+    max_upload_bytes: int = Field(
+        20_971_520, ge=1, description="The server's assetOptions.uploadMaxFileSize, where it was changed."
+    )
     custom_field: str | None = Field(
         None,
         pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$",

@@ -12,7 +12,10 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from handlers.destinations.contract import Destination
+from handlers.destinations.shopify import Shopify
+from handlers.destinations.vendure import Vendure
 from handlers.destinations.webhook import Webhook
+from handlers.destinations.woocommerce import WooCommerce
 from schemas import ids
 from schemas.job import Job
 from service import accounts, secret_key
@@ -55,7 +58,11 @@ from service.web.waiting import Waiting
 log = structlog.get_logger()
 
 # What each kind of shop is in `schemas.shop.SHOPS`, this is for its deliveries.
-SHOPS: Mapping[str, Callable[..., Destination]] = {}
+SHOPS: Mapping[str, Callable[..., Destination]] = {
+    "shopify": Shopify,
+    "woocommerce": WooCommerce,
+    "vendure": Vendure,
+}
 
 GRACE_SECONDS = 10.0
 # So long the tasks that die unasked have machine and store for themselves at a start, at most.

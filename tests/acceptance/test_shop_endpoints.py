@@ -37,6 +37,7 @@ async def test_a_shop_is_shown_without_its_credentials(it: Stand) -> None:
         "position": "{metadata.position}",
         "mode": "replace",
         "channel_token": None,
+        "max_upload_bytes": 20_971_520,
         "custom_field": None,
     }
     looks = [await it.client.call("GET", path) for path in (f"/v1/endpoints/{made['id']}", "/v1/endpoints")]
