@@ -34,6 +34,7 @@ class Outcome(StrEnum):
     GONE = "gone"  # the receiver wants no more: the endpoint is disabled
     LAST = "last"  # delivered, and the receiver wants no more: the endpoint is disabled
     ABORT = "abort"  # the receiver gives this delivery up
+    REFUSED = "refused"  # our credentials are not taken: the endpoint is disabled, and what it is owed is held
 
 
 # The receiver has it, whatever it wants from now on.

@@ -97,14 +97,18 @@ _TAKES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def _at(event: Any, path: str) -> Any:
-    """What stands at the path. A number in it counts along a list; null is there, and is null."""
-    found, names = event, path.split(".")
-    for place, name in enumerate(names):
+    """What stands at the path. A number in it counts along a list; null is there, and is null.
+
+    A key of metadata may have dots in it: then it is the whole rest of the path.
+    """
+    found, rest = event, path
+    while rest:
+        name, _, beyond = rest.partition(".")
+        if isinstance(found, Mapping) and rest in found:
+            return found[rest]
+        rest = beyond
         if isinstance(found, Mapping) and name in found:
             found = found[name]
-        elif isinstance(found, Mapping) and (rest := ".".join(names[place:])) in found:
-            # Keys of metadata may have dots in themselves.
-            return found[rest]
         elif isinstance(found, Sequence) and not isinstance(found, str) and name.isdecimal() and int(name) < len(found):
             found = found[int(name)]
         else:

@@ -23,6 +23,8 @@ SLOW_DOWN_SECONDS = 1.0
 # Who gives a delivery up has read it: nothing is wrong with its receiver.
 _ALIVE = frozenset({Outcome.DELIVERED, Outcome.LAST, Outcome.ABORT})
 
+_DISABLING = frozenset({Outcome.GONE, Outcome.REFUSED})
+
 
 class Mark(StrEnum):
     """What the store is to remember of a receiver."""
@@ -62,7 +64,7 @@ class Breaker:
         """`jitter`: a random number from -1 to 1. None: nothing new."""
         if attempt.outcome in _ALIVE:
             return self._recover()
-        if attempt.outcome is Outcome.GONE:
+        if attempt.outcome in _DISABLING:
             # Disabled with its own words: the next who enables it vouches for it.
             return None
         self.failures += 1

@@ -25,6 +25,7 @@ from service.pipeline.core import Announced, Core, endpoint_topic
 from service.pipeline.lane import Lane, span_ms
 from service.pipeline.messages import Messages
 from service.pipeline.record import ENDING, Recorder, Tried
+from service.pipeline.shops import ClaimLost, StepsOf
 from service.pipeline.target import target_of
 from service.store import deliveries, endpoints
 from service.store.database import StoreUnavailable, Tx
@@ -35,6 +36,8 @@ log = structlog.get_logger()
 MOST_UNDER_WAY = 1024
 # What a lane may always have under way; above it only while less than half of the room is taken.
 FAIR_SHARE = 4
+# Of all that may be under way so much at most is shops': an attempt there may take minutes.
+SHOPS_PART = 4
 PAUSE_AFTER_FAULT_SECONDS = 1.0
 
 
@@ -61,8 +64,10 @@ class Deliver:
         # Lanes that wait for room: those below their share, and those that have it and want more.
         self._crowded: OrderedDict[int, Lane] = OrderedDict()
         self._sated: OrderedDict[int, Lane] = OrderedDict()
-        self._under_way = 0
+        self._shops: OrderedDict[int, Lane] = OrderedDict()
+        self._under_way = self._at_shops = 0
         self._most_under_way = min(most_under_way, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 2 // 5)
+        self._steps = StepsOf(core)
         self._stopping = False
 
     # --- what comes in -------------------------------------------------------------------------------------------
@@ -158,23 +163,31 @@ class Deliver:
                 return None
         if not self._has_room(lane):
             line = self._crowded if lane.in_flight < FAIR_SHARE else self._sated
-            line[lane.row] = lane
+            (self._shops if lane.is_shop else line)[lane.row] = lane
             return None
         self._under_way += 1
+        self._at_shops += lane.is_shop
         assert lane.target is not None, "loaded together with the endpoint"
         return lane.take(), lane.target
 
     def _has_room(self, lane: Lane) -> bool:
         """Attempts under way have one bound for all, for sockets are finite; the more there are, the fairer it is."""
+        if lane.is_shop:
+            return self._has_room_for_shops()
         if self._under_way >= self._most_under_way:
             return False
         return lane.in_flight < FAIR_SHARE or self._under_way < self._most_under_way // 2
+
+    def _has_room_for_shops(self) -> bool:
+        return self._under_way < self._most_under_way and self._at_shops < max(1, self._most_under_way // SHOPS_PART)
 
     def _offer_room(self) -> None:
         """Who has waited goes first; who has nothing to send any more leaves it to the next."""
         for line, most in ((self._crowded, self._most_under_way), (self._sated, self._most_under_way // 2)):
             while line and self._under_way < most:
                 self._pump(line.popitem(last=False)[1])
+        while self._shops and self._has_room_for_shops():
+            self._pump(self._shops.popitem(last=False)[1])
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -265,6 +278,7 @@ class Deliver:
             finally:
                 lane.in_flight -= 1
                 self._under_way -= 1
+                self._at_shops -= target.shop is not None
                 self._offer_room()
             following = self._next(lane)
             if following is None:
@@ -276,8 +290,10 @@ class Deliver:
         try:
             message = self._messages.kept(owed.event, target) or await self._read(lane, owed.event, target)
             lane.pace.begin(self._core.clock)
-            attempt = await self._destinations[target.kind].send(message, target, NoSteps())
+            attempt = await self._try(owed, message, target)
             await self._record(lane, owed, target.id, message, attempt)
+        except ClaimLost:
+            log.info("delivery.taken_over", endpoint=target.id)
         except Exception as error:
             # The row is still ours and pending: the receiver may see it twice, with the same webhook-id.
             if isinstance(error, StoreUnavailable):
@@ -288,6 +304,14 @@ class Deliver:
             # What the store knows of the receiver may be other than what we judged.
             lane.unload()
             lane.put(owed)
+
+    async def _try(self, owed: Owed, message: Message, target: Target) -> Attempt:
+        """Raises ClaimLost, StoreUnavailable."""
+        destination = self._destinations[target.kind]
+        if target.shop is None:
+            return await destination.send(message, target, NoSteps())
+        async with self._steps(owed.delivery) as steps:
+            return await destination.send(message, target, steps)
 
     async def _read(self, lane: Lane, event: int, target: Target) -> Message:
         """What is no longer in memory, or not in this form."""

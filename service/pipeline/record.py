@@ -21,8 +21,8 @@ from service.store.deliveries import Settled
 
 # Outcomes in one unit: it keeps others from the database for a few milliseconds at most.
 MOST_AT_ONCE = 128
-# The receiver wants no more.
-ENDING = frozenset({Outcome.GONE, Outcome.LAST})
+# What disables the endpoint, with the reason: its receiver wants no more, or does not take our credentials.
+ENDING = {Outcome.GONE: "gone", Outcome.LAST: "gone", Outcome.REFUSED: "credentials_refused"}
 # Marks of which an event may tell.
 _TOLD = frozenset({Mark.WELL, Mark.HOPELESS})
 
@@ -144,7 +144,7 @@ async def write_down(tx: Tx, core: Core, tried: Sequence[Tried], now: int) -> Wr
     announced = []
     for entry in ours:
         if entry.attempt.outcome in ENDING:
-            announced += await _gone(tx, core, entry, now)
+            announced += await _ended(tx, core, entry, now)
         if _is_exhausted(entry):
             announced.append(await _exhausted(tx, core, entry.owed, now))
     for entry in tried:
@@ -249,10 +249,10 @@ async def _is_hopeless(tx: Tx, endpoint: Endpoint, now: int) -> bool:
     return True
 
 
-async def _gone(tx: Tx, core: Core, tried: Tried, now: int) -> list[Announced]:
+async def _ended(tx: Tx, core: Core, tried: Tried, now: int) -> list[Announced]:
     """A tool that has forgotten its hook answers 410, and will never ask for it back: then the hook goes too."""
     endpoint = await endpoints.by_row(tx, tried.owed.endpoint)
-    announced = await _disable(tx, core, tried.owed.endpoint, "gone", now)
+    announced = await _disable(tx, core, tried.owed.endpoint, ENDING[tried.attempt.outcome], now)
     if endpoint is not None and endpoint.hook is not None and tried.attempt.status == GONE:
         await endpoints.delete(tx, endpoint.row, now)
         await deliveries.discard(tx, endpoint.row, now)

@@ -1,4 +1,7 @@
-"""An endpoint with its secrets open, as a destination needs it; and the project's key for who asks for `v1a`."""
+"""An endpoint with its secrets open, as a destination needs it; and the project's key for who asks for `v1a`.
+
+The credentials of a shop are sealed and opened here.
+"""
 
 import json
 
@@ -6,6 +9,7 @@ from handlers import standardwebhooks
 from schemas import formats, ids
 from schemas.endpoint import Endpoint, Format, OldSecret, Scheme, Target, Terms
 from schemas.problem import Problem, not_found
+from schemas.shop import SHOPS, SealedConfig, ShopConfig
 from service.pipeline.core import Core
 from service.security.vault import Vault
 from service.store import endpoints, projects, signing_keys
@@ -33,6 +37,7 @@ async def target_of(core: Core, endpoint: Endpoint) -> Target:
         old_secrets=_old_secrets(vault, endpoint),
         private_key=None if sealed is None else vault.open(sealed.id, sealed.sealed_private_key),
         source=source,
+        shop=shop_of(vault, endpoint),
     )
 
 
@@ -62,6 +67,22 @@ async def rotate(tx: Tx, vault: Vault, endpoint: int, made: str, until: int, now
     sealed = vault.seal(current.id, json.dumps([(kept.until, kept.secret) for kept in old])) if old else None
     ends = max((kept.until for kept in old), default=None)
     await endpoints.rotate(tx, endpoint, vault.seal(current.id, made), sealed, ends, now)
+
+
+def shop_of(vault: Vault, endpoint: Endpoint) -> ShopConfig | None:
+    """A shop's config, with its credentials. Raises WrongKey."""
+    config = endpoint.terms.config
+    if config is None:
+        return None
+    # What is null is what was left out.
+    whole = {**config.shown, **json.loads(vault.open(endpoint.id, config.sealed))}
+    return SHOPS[endpoint.kind].model_validate({name: value for name, value in whole.items() if value is not None})
+
+
+def sealed_config(vault: Vault, public_id: str, config: ShopConfig) -> SealedConfig:
+    """As it is kept; `public_id` is its endpoint's."""
+    secrets = config.secrets
+    return SealedConfig(config.shown, tuple(sorted(secrets)), vault.seal(public_id, json.dumps(secrets)))
 
 
 async def _of_project(reader: Reader, installation: str, project: int, terms: Terms) -> tuple[SigningKey | None, str]:

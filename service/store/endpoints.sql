@@ -1,11 +1,11 @@
 -- name: add
 INSERT INTO endpoints (
     public_id, project_id, job_id, kind, url, events, channels, filter, description, headers, secret, format,
-    signatures, rate_limit, max_in_flight, ordered, retry_schedule, hook, state, created_at, updated_at
+    signatures, rate_limit, max_in_flight, ordered, retry_schedule, config, hook, state, created_at, updated_at
 )
 VALUES (
     :public_id, :project, :job, :kind, :url, :events, :channels, :filter, :description, :headers, :secret, :format,
-    :signatures, :rate_limit, :max_in_flight, :ordered, :retry_schedule, :hook, 'enabled', :now, :now
+    :signatures, :rate_limit, :max_in_flight, :ordered, :retry_schedule, :config, :hook, 'enabled', :now, :now
 )
 RETURNING *;
 
@@ -36,12 +36,14 @@ SELECT * FROM endpoints WHERE project_id = :project AND job_id IS NULL AND delet
 UNION ALL
 SELECT * FROM endpoints WHERE job_id = :job AND deleted_at IS NULL;
 
--- A new address has not failed yet; whether its receiver is well again, the next attempt shows.
+-- A new address, or a shop with a new config, has not failed yet; whether it is well again, the next attempt shows.
 -- name: change
 UPDATE endpoints SET url = :url, events = :events, channels = :channels, filter = :filter, description = :description,
     headers = :headers, format = :format, signatures = :signatures, rate_limit = :rate_limit,
     max_in_flight = :max_in_flight, ordered = :ordered, retry_schedule = :retry_schedule, updated_at = :now,
-    failing_since = CASE WHEN failing_since IS NOT NULL AND url <> :url THEN CAST(:now AS BIGINT) ELSE failing_since END,
+    config = CAST(:config AS TEXT),
+    failing_since = CASE WHEN failing_since IS NOT NULL AND (url <> :url OR config <> CAST(:config AS TEXT))
+        THEN CAST(:now AS BIGINT) ELSE failing_since END,
     hook = CASE WHEN hook IS NOT NULL THEN CAST(:hook AS TEXT) END
 WHERE id = :endpoint AND deleted_at IS NULL;
 

@@ -18,6 +18,13 @@ SELECT id AS key, headers AS text FROM endpoints WHERE id > :beyond ORDER BY id 
 -- name: change_headers
 UPDATE endpoints SET headers = :anew WHERE id = :key AND headers = :was;
 
+-- There are few shops among the endpoints, and a page reads on to its end.
+-- name: page_of_configs
+SELECT id AS key, config AS text FROM endpoints WHERE config IS NOT NULL AND id > :beyond ORDER BY id LIMIT :limit;
+
+-- name: change_config
+UPDATE endpoints SET config = :anew WHERE id = :key AND config = :was;
+
 -- name: page_of_webhook_secrets
 SELECT id AS key, webhook_secret AS text FROM projects WHERE id > :beyond ORDER BY id LIMIT :limit;
 

@@ -5,8 +5,8 @@ from starlette.responses import Response
 
 from handlers import standardwebhooks
 from schemas import subscriptions
-from schemas.endpoint import Rotation
 from schemas.event import rfc3339
+from schemas.registration import Rotation
 from service.pipeline.core import Core
 from service.pipeline.target import rotate
 from service.pipeline.target import signing_key as key_of

@@ -238,7 +238,9 @@ CREATE TABLE endpoints (
     -- Of kind stream: when its connection was last seen.
     seen_at BIGINT,
     -- Made as a REST hook: a digest of what it subscribes to, so that the same subscription is found again.
-    hook TEXT
+    hook TEXT,
+    -- A shop's: what may be shown, its credentials by their names, and encrypted. NULL: the kind has none.
+    config TEXT
 );
 CREATE UNIQUE INDEX endpoints_by_hook ON endpoints (project_id, hook) WHERE hook IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX endpoints_by_project ON endpoints (project_id, id) WHERE job_id IS NULL AND deleted_at IS NULL;
@@ -290,6 +292,14 @@ CREATE INDEX deliveries_open ON deliveries (endpoint_id, state, id) WHERE finish
 CREATE INDEX deliveries_reopened ON deliveries (endpoint_id, reopened_at) WHERE reopened_at IS NOT NULL;
 CREATE INDEX deliveries_by_replay ON deliveries (replay, finished_at) WHERE replay IS NOT NULL;
 CREATE INDEX deliveries_kept ON deliveries (COALESCE(held_at, created_at)) WHERE state = 'held';
+
+-- What is already done of a delivery, so that a retry resumes instead of doing it twice.
+CREATE TABLE delivery_steps (
+    delivery_id BIGINT NOT NULL REFERENCES deliveries (id) ON DELETE CASCADE,
+    step TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (delivery_id, step)
+);
 
 CREATE TABLE attempts (
     id {row_id},
