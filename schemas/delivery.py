@@ -34,7 +34,11 @@ class Outcome(StrEnum):
     GONE = "gone"  # the receiver wants no more: the endpoint is disabled
     LAST = "last"  # delivered, and the receiver wants no more: the endpoint is disabled
     ABORT = "abort"  # the receiver gives this delivery up
+    REFUSED = "refused"  # our credentials are not taken: the endpoint is disabled, and what it is owed is held
 
+
+# The receiver has it, whatever it wants from now on.
+ARRIVED = frozenset({Outcome.DELIVERED, Outcome.LAST})
 
 # Why there was no answer; an attempt's `error` begins with one of these and a colon.
 NO_ANSWER = frozenset({"refused_address", "bad_url", "dns", "connect", "tls", "timeout", "broken", "too_large"})

@@ -4,6 +4,7 @@ A value, a list of values of which one must be there, or conditions: `{"gt": 5, 
 true}`, all of which must hold. What is asked of a path that leads nowhere does not hold, `{"exists": false}` excepted.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -11,6 +12,8 @@ MOST_PATHS = 16
 MOST_VALUES = 64
 LONGEST_PATH = 200
 LONGEST_TEXT = 500
+# All together, as JSON: each event is held against the filters of up to a thousand endpoints.
+MOST_CHARACTERS = 8_192
 
 _NOWHERE: Final = object()
 
@@ -21,7 +24,9 @@ def faults(chosen: Mapping[str, Any]) -> list[str]:
     """Everything that is wrong with a filter, in words that name the path."""
     if len(chosen) > MOST_PATHS:
         return [f"has {len(chosen)} paths; {MOST_PATHS} are the most"]
-    return [f"{path!r}: {fault}" for path, wanted in chosen.items() for fault in (*_path(path), *_wanted(wanted))]
+    found = [f"{path!r}: {fault}" for path, wanted in chosen.items() for fault in (*_path(path), *_wanted(wanted))]
+    size = 0 if found else len(json.dumps(chosen))
+    return [f"has {size} characters as JSON; {MOST_CHARACTERS} are the most"] if size > MOST_CHARACTERS else found
 
 
 def matches(chosen: Filter, event: Mapping[str, Any]) -> bool:
@@ -92,14 +97,18 @@ _TAKES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def _at(event: Any, path: str) -> Any:
-    """What stands at the path. A number in it counts along a list; null is there, and is null."""
-    found, names = event, path.split(".")
-    for place, name in enumerate(names):
+    """What stands at the path. A number in it counts along a list; null is there, and is null.
+
+    A key of metadata may have dots in it: then it is the whole rest of the path.
+    """
+    found, rest = event, path
+    while rest:
+        name, _, beyond = rest.partition(".")
+        if isinstance(found, Mapping) and rest in found:
+            return found[rest]
+        rest = beyond
         if isinstance(found, Mapping) and name in found:
             found = found[name]
-        elif isinstance(found, Mapping) and (rest := ".".join(names[place:])) in found:
-            # Keys of metadata may have dots in themselves.
-            return found[rest]
         elif isinstance(found, Sequence) and not isinstance(found, str) and name.isdecimal() and int(name) < len(found):
             found = found[int(name)]
         else:

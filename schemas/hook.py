@@ -20,8 +20,9 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from schemas.endpoint import Filter, Format, Pattern, Terms
+from schemas.endpoint import Format, Terms
 from schemas.job import HttpUrl
+from schemas.registration import Filter, Pattern
 
 URL_NAMES = ("hookUrl", "target_url", "targetUrl", "url")
 EVENT_NAMES = ("events", "event")

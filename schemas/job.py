@@ -123,6 +123,7 @@ class JobInput(BaseModel):
 
 
 MetadataKey = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")]
+JobMetadata = Annotated[dict[MetadataKey, Annotated[str, Field(max_length=500)]], Field(max_length=50)]
 Channel = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -172,7 +173,7 @@ class JobRequest(BaseModel):
     inputs: dict[str, JobInput] = Field(default_factory=dict, max_length=8)
     params: Params = Field(default_factory=dict, description="By the vendor's own names.")
     extra: Params = Field(default_factory=dict, description="Raw params, passed through unchecked.")
-    metadata: dict[MetadataKey, Annotated[str, Field(max_length=500)]] = Field(default_factory=dict, max_length=50)
+    metadata: JobMetadata = Field(default_factory=dict)
     channels: list[Channel] = Field(default_factory=list, max_length=10)
     webhook: HttpUrl | None = Field(None, description="A URL for this job's events only.")
     webhook_events: list[JobEvent] | None = Field(None, min_length=1, max_length=6)

@@ -36,8 +36,14 @@ class Endpoint(TypedDict):
 
     id: EndpointId
     object: Literal["endpoint"]
-    url: Annotated[Url | None, Field(description="null: of kind stream, whose client comes for its deliveries.")]
+    url: Annotated[
+        Url | None, Field(description="null: a shop, or of kind stream, whose client comes for its deliveries.")
+    ]
     kind: str
+    config: NotRequired[Annotated[dict[str, JsonValue], Field(description="A shop's, without its credentials.")]]
+    credentials: NotRequired[
+        Annotated[list[str], Field(description="Names of a shop's credentials: they are secrets.")]
+    ]
     events: list[str]
     channels: list[str]
     description: str
@@ -110,16 +116,25 @@ class JwkSet(TypedDict):
     keys: list[Jwk]
 
 
-class TestShot(TypedDict):
-    """What the receiver said to a test message."""
+class ShopCheck(TypedDict):
+    """One thing that was looked at in a shop, without changing anything."""
 
-    delivered: bool
-    event: EventId
+    name: Annotated[str, Field(examples=["credentials", "product"])]
+    ok: bool
+    detail: str
+
+
+class TestShot(TypedDict):
+    """What the receiver said to a test message. A shop is sent none: it is looked whether a picture would arrive."""
+
+    delivered: Annotated[bool, Field(description="Of a shop: whether all checks are well.")]
+    event: Annotated[EventId | None, Field(description="null: nothing was sent.")]
     at: Time
     status: int | None
     ms: Count
     error: str | None
     response_head: str | None
+    checks: NotRequired[Annotated[list[ShopCheck], Field(description="Of a shop.")]]
 
 
 class StreamAnswered(TypedDict):

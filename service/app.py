@@ -3,7 +3,7 @@
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -12,7 +12,10 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from handlers.destinations.contract import Destination
+from handlers.destinations.shopify import Shopify
+from handlers.destinations.vendure import Vendure
 from handlers.destinations.webhook import Webhook
+from handlers.destinations.woocommerce import WooCommerce
 from schemas import ids
 from schemas.job import Job
 from service import accounts, secret_key
@@ -30,6 +33,7 @@ from service.pipeline.deliver import Deliver
 from service.pipeline.poll import STEP as POLL
 from service.pipeline.presence import Presence
 from service.pipeline.replay import Replays
+from service.pipeline.shops import Results, Turns
 from service.pipeline.stage import Sources
 from service.pipeline.streams import Streams
 from service.resealing import Resealing
@@ -52,6 +56,13 @@ from service.web.site import Site
 from service.web.waiting import Waiting
 
 log = structlog.get_logger()
+
+# What each kind of shop is in `schemas.shop.SHOPS`, this is for its deliveries.
+SHOPS: Mapping[str, Callable[..., Destination]] = {
+    "shopify": Shopify,
+    "woocommerce": WooCommerce,
+    "vendure": Vendure,
+}
 
 GRACE_SECONDS = 10.0
 # So long the tasks that die unasked have machine and store for themselves at a start, at most.
@@ -145,15 +156,21 @@ async def running(
                 await database.write(submissions.ask_all, contracted.name, clock.now())
         delivery_http = accounts.http(stack, settings, guard, kind=accounts.fast_http())
         source_http = accounts.http(stack, settings, Guard(settings.source_networks))
-        destinations: dict[str, Destination] = {"webhook": Webhook(delivery_http, clock.now)}
+        # Of their own: a shop's answers are slow, and pictures go there.
+        shop_http = accounts.http(stack, settings, guard)
+        pictures, turn = Results(core), Turns()
+        destinations: dict[str, Destination] = {
+            "webhook": Webhook(delivery_http, clock.now),
+            **{kind: shop(shop_http, clock.now, clock.sleep, pictures, turn) for kind, shop in SHOPS.items()},
+        }
         schedule = settings.schedule_ms or retry.SCHEDULE
         deliver = Deliver(core, destinations, schedule, lambda: rng.uniform(-1, 1))
         core.hand_over = deliver.hand_over
         scan = delivery_scan(core, deliver)
-        deliver.wake_scan = core.wake_deliveries = scan.wake
-        streams = Streams(core, schedule, lambda: rng.uniform(-1, 1), scan.wake)
-        replays = Replays(core, scan.wake)
-        deliver.replayed = streams.replayed = replays.wake
+        core.wake_deliveries = scan.wake
+        streams = Streams(core, schedule, lambda: rng.uniform(-1, 1))
+        replays = Replays(core)
+        core.replayed = replays.wake
         destinations[streams.kind] = streams
         max_upload_bytes = round(settings.max_upload_mb * 1_000_000)
         sources = Sources(source_http, max_upload_bytes, settings.source_deadline_seconds)

@@ -1,8 +1,10 @@
 """What a destination is: the code for one kind of endpoint."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from handlers import standardwebhooks
@@ -47,6 +49,30 @@ class Message:
         signed = standardwebhooks.headers(secrets, self.id, now // 1000, self.body, target.private_key)
         signed["content-type"] = self.content_type
         return signed
+
+
+# A result of the endpoint's own project, by its asset's id, as a file on disk while the context is open; None where it
+# is no longer kept. Content-addressed: it has no suffix that means anything.
+Pictures = Callable[[Target, str], AbstractAsyncContextManager[Path | None]]
+
+# One at a time for each key, over all endpoints: galleries are read, changed and written back.
+Turn = Callable[[str], AbstractAsyncContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing a test looked at without changing anything, and what is wrong with it, if anything is."""
+
+    name: str  # credentials, scopes, product, …
+    ok: bool
+    detail: str
+
+
+class Checkable(Protocol):
+    """A destination whose test sends nothing, but looks whether a delivery would succeed."""
+
+    async def check(self, target: Target, metadata: Mapping[str, str]) -> Sequence[Check]:
+        """Credentials, scopes, and the product that a job with this metadata would be put on, where it names one."""
 
 
 class Destination(ABC):

@@ -18,5 +18,5 @@ more what an endpoint has missed, `loaded` is what a job is handed in with, `pai
 `trouble` what happens when a vendor says no to the account, `announce` turns a change into an event and its deliveries,
 `shown` gives each noun its one JSON form, `cancel` ends a job early, `again` takes one that failed in once more,
 `samples` shows what each event looks like, `target` is an endpoint with its secrets open, `messages` what is sent to
-it, in its format.
+it, in its format, `shops` what the destinations of shops are handed besides.
 """

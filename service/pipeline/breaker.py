@@ -23,6 +23,8 @@ SLOW_DOWN_SECONDS = 1.0
 # Who gives a delivery up has read it: nothing is wrong with its receiver.
 _ALIVE = frozenset({Outcome.DELIVERED, Outcome.LAST, Outcome.ABORT})
 
+_DISABLING = frozenset({Outcome.GONE, Outcome.REFUSED})
+
 
 class Mark(StrEnum):
     """What the store is to remember of a receiver."""
@@ -52,7 +54,7 @@ class Breaker:
     @property
     def remembers(self) -> bool:
         """Something that is in no row."""
-        return self.failures > 0 or self.broken_at is not None
+        return self.failures > 0 or self.broken_at is not None or self.rest_until > 0
 
     @property
     def not_before(self) -> int:
@@ -62,7 +64,7 @@ class Breaker:
         """`jitter`: a random number from -1 to 1. None: nothing new."""
         if attempt.outcome in _ALIVE:
             return self._recover()
-        if attempt.outcome is Outcome.GONE:
+        if attempt.outcome in _DISABLING:
             # Disabled with its own words: the next who enables it vouches for it.
             return None
         self.failures += 1
@@ -88,7 +90,9 @@ class Breaker:
         if self.failing_since is None:
             self.failing_since = now
         if self.broken_at is not None:
-            return Mark.HOPELESS if now - self.failing_since >= AUTO_DISABLE_MS else None
+            # After a start or a change by failures of its own: for most of the time nobody may have asked it.
+            sure = self.failures > FAILURES_BEFORE_BROKEN
+            return Mark.HOPELESS if sure and now - self.failing_since >= AUTO_DISABLE_MS else None
         if self.failures >= FAILURES_BEFORE_BROKEN:
             self.broken_at = now
             return Mark.BROKEN

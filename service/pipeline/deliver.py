@@ -25,6 +25,7 @@ from service.pipeline.core import Announced, Core, endpoint_topic
 from service.pipeline.lane import Lane, span_ms
 from service.pipeline.messages import Messages
 from service.pipeline.record import ENDING, Recorder, Tried
+from service.pipeline.shops import ClaimLost, StepsOf
 from service.pipeline.target import target_of
 from service.store import deliveries, endpoints
 from service.store.database import StoreUnavailable, Tx
@@ -35,6 +36,8 @@ log = structlog.get_logger()
 MOST_UNDER_WAY = 1024
 # What a lane may always have under way; above it only while less than half of the room is taken.
 FAIR_SHARE = 4
+# Of all that may be under way so much at most is shops': an attempt there may take minutes.
+SHOPS_PART = 4
 PAUSE_AFTER_FAULT_SECONDS = 1.0
 
 
@@ -61,11 +64,11 @@ class Deliver:
         # Lanes that wait for room: those below their share, and those that have it and want more.
         self._crowded: OrderedDict[int, Lane] = OrderedDict()
         self._sated: OrderedDict[int, Lane] = OrderedDict()
-        self._under_way = 0
+        self._shops: OrderedDict[int, Lane] = OrderedDict()
+        self._under_way = self._at_shops = 0
         self._most_under_way = min(most_under_way, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 2 // 5)
+        self._steps = StepsOf(core)
         self._stopping = False
-        self.wake_scan: Callable[[], None] = lambda: None
-        self.replayed: Callable[[], None] = lambda: None
 
     # --- what comes in -------------------------------------------------------------------------------------------
 
@@ -95,19 +98,29 @@ class Deliver:
     async def next_due(self) -> int | None:
         return await self._core.db.read(deliveries.next_due)
 
-    def endpoint_changed(self, endpoint: int) -> None:
-        """Its row was patched, disabled or deleted: what the lane knows is stale."""
+    def endpoint_changed(self, endpoint: int, *, anew: bool = False) -> None:
+        """Its row was patched, disabled or deleted: what the lane knows is stale. `anew`: of its receiver, too, for it
+        is another one, or somebody vouches for it.
+        """
         self._core.bells.ring(endpoint_topic(endpoint))
         lane = self._lanes.get(endpoint)
         if lane is not None:
+            if anew:
+                lane.breaker = Breaker()
+            remembers = lane.remembers
             lane.unload()
-            # What was known of the receiver may have been the old address's.
-            lane.breaker = Breaker()
             self._wake(lane)
-            if lane.remembers and lane.filling is None and not self._stopping:
-                # When its attempts began is worth keeping, unless it was deleted.
+            if remembers and lane.filling is None and not self._stopping:
+                # What it remembers is worth keeping, unless it was deleted.
                 lane.filling = self._spawn(self._load(lane))
             self._drop_if_idle(lane)
+
+    def probe_now(self, endpoint: int) -> None:
+        """Somebody wants it to be tried: if its receiver is broken, it is asked at once, and not at its next turn."""
+        lane = self._lanes.get(endpoint)
+        if lane is not None:
+            lane.breaker.probe_at = 0
+            self._wake(lane)
 
     @property
     def pending(self) -> int:
@@ -150,23 +163,31 @@ class Deliver:
                 return None
         if not self._has_room(lane):
             line = self._crowded if lane.in_flight < FAIR_SHARE else self._sated
-            line[lane.row] = lane
+            (self._shops if lane.is_shop else line)[lane.row] = lane
             return None
         self._under_way += 1
+        self._at_shops += lane.is_shop
         assert lane.target is not None, "loaded together with the endpoint"
         return lane.take(), lane.target
 
     def _has_room(self, lane: Lane) -> bool:
         """Attempts under way have one bound for all, for sockets are finite; the more there are, the fairer it is."""
+        if lane.is_shop:
+            return self._has_room_for_shops()
         if self._under_way >= self._most_under_way:
             return False
         return lane.in_flight < FAIR_SHARE or self._under_way < self._most_under_way // 2
+
+    def _has_room_for_shops(self) -> bool:
+        return self._under_way < self._most_under_way and self._at_shops < max(1, self._most_under_way // SHOPS_PART)
 
     def _offer_room(self) -> None:
         """Who has waited goes first; who has nothing to send any more leaves it to the next."""
         for line, most in ((self._crowded, self._most_under_way), (self._sated, self._most_under_way // 2)):
             while line and self._under_way < most:
                 self._pump(line.popitem(last=False)[1])
+        while self._shops and self._has_room_for_shops():
+            self._pump(self._shops.popitem(last=False)[1])
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -257,6 +278,7 @@ class Deliver:
             finally:
                 lane.in_flight -= 1
                 self._under_way -= 1
+                self._at_shops -= target.shop is not None
                 self._offer_room()
             following = self._next(lane)
             if following is None:
@@ -268,8 +290,10 @@ class Deliver:
         try:
             message = self._messages.kept(owed.event, target) or await self._read(lane, owed.event, target)
             lane.pace.begin(self._core.clock)
-            attempt = await self._destinations[target.kind].send(message, target, NoSteps())
+            attempt = await self._try(owed, message, target)
             await self._record(lane, owed, target.id, message, attempt)
+        except ClaimLost:
+            log.info("delivery.taken_over", endpoint=target.id)
         except Exception as error:
             # The row is still ours and pending: the receiver may see it twice, with the same webhook-id.
             if isinstance(error, StoreUnavailable):
@@ -280,6 +304,14 @@ class Deliver:
             # What the store knows of the receiver may be other than what we judged.
             lane.unload()
             lane.put(owed)
+
+    async def _try(self, owed: Owed, message: Message, target: Target) -> Attempt:
+        """Raises ClaimLost, StoreUnavailable."""
+        destination = self._destinations[target.kind]
+        if target.shop is None:
+            return await destination.send(message, target, NoSteps())
+        async with self._steps(owed.delivery) as steps:
+            return await destination.send(message, target, steps)
 
     async def _read(self, lane: Lane, event: int, target: Target) -> Message:
         """What is no longer in memory, or not in this form."""
@@ -296,16 +328,13 @@ class Deliver:
         broken, cautious = lane.breaker.broken_at is not None, lane.breaker.cautious
         mark = lane.breaker.judge(attempt, now, jitter)
         ordered = lane.endpoint is not None and lane.endpoint.terms.ordered
-        await self._recorder.record(Tried(owed, attempt, verdict, message.type, ordered, mark))
+        await self._recorder.record(Tried(owed, attempt, verdict, message.type, message.at, ordered, mark))
         if mark is Mark.HOPELESS or attempt.outcome in ENDING:
             lane.unload()
         elif cautious and not lane.breaker.cautious:
             if broken and (lane.filling is None or lane.resting):
                 lane.sort()
             self._wake(lane)
-        if verdict.next_at is not None:
-            self.wake_scan()
-        self._count(owed, message, attempt, verdict)
         if verdict.state is DeliveryState.DELIVERED:
             # Asked first: of a line that nobody sees, its making would be most of the cost.
             if log_module.shows(logging.DEBUG):
@@ -321,16 +350,6 @@ class Deliver:
             error=attempt.error,
             retry_at=verdict.next_at,
         )
-
-    def _count(self, owed: Owed, message: Message, attempt: Attempt, verdict: retry.Verdict) -> None:
-        metrics = self._core.metrics
-        metrics.attempts.note(attempt.ms / 1000, attempt.outcome)
-        if verdict.next_at is None:
-            metrics.settled.bump(verdict.state)
-            if owed.replay:
-                self.replayed()
-        if owed.attempts == 0 and not owed.replay:
-            metrics.first_attempt.note(max(attempt.started_at - message.at, 0) / 1000)
 
 
 async def _put_away(tx: Tx, endpoint: int, now: int) -> bool:

@@ -78,6 +78,10 @@ class Lane:
         return 1 if terms.ordered or self.breaker.cautious else terms.max_in_flight
 
     @property
+    def is_shop(self) -> bool:
+        return self.target is not None and self.target.shop is not None
+
+    @property
     def count(self) -> int:
         return len(self.waiting) + len(self.behind) + self.in_flight
 

@@ -21,8 +21,8 @@ from service.store.deliveries import Settled
 
 # Outcomes in one unit: it keeps others from the database for a few milliseconds at most.
 MOST_AT_ONCE = 128
-# The receiver wants no more.
-ENDING = frozenset({Outcome.GONE, Outcome.LAST})
+# What disables the endpoint, with the reason: its receiver wants no more, or does not take our credentials.
+ENDING = {Outcome.GONE: "gone", Outcome.LAST: "gone", Outcome.REFUSED: "credentials_refused"}
 # Marks of which an event may tell.
 _TOLD = frozenset({Mark.WELL, Mark.HOPELESS})
 
@@ -33,13 +33,15 @@ GONE = 410
 class Tried:
     """A delivery after an attempt, and what is to become of it.
 
-    `ordered`: its endpoint is sent one at a time, as far as this node knows. `mark`: what it says of the receiver.
+    `written_at`: when its event was. `ordered`: its endpoint is sent one at a time, as far as this node knows. `mark`:
+    what it says of the receiver.
     """
 
     owed: Owed
     attempt: Attempt
     verdict: retry.Verdict
     event_type: str
+    written_at: int
     ordered: bool = False
     mark: Mark | None = None
 
@@ -111,12 +113,25 @@ class Recorder:
         for announced in written.announced:
             self._core.tell(announced)
         for entry in tried:
-            self._core.metrics.answers.bump(entry.attempt.outcome, entry.attempt.answer)
+            self._count(entry)
+        if any(entry.verdict.next_at is not None for entry in tried):
+            self._core.wake_deliveries()
         self._take(written.promoted)
         for _, done in some:
             # Nobody waits any more for what was under way when the service was stopped.
             if not done.done():
                 done.set_result(None)
+
+    def _count(self, tried: Tried) -> None:
+        owed, attempt, verdict, metrics = tried.owed, tried.attempt, tried.verdict, self._core.metrics
+        metrics.answers.bump(attempt.outcome, attempt.answer)
+        metrics.attempts.note(attempt.ms / 1000, attempt.outcome)
+        if verdict.next_at is None:
+            metrics.settled.bump(verdict.state)
+            if owed.replay:
+                self._core.replayed()
+        if owed.attempts == 0 and not owed.replay:
+            metrics.first_attempt.note(max(attempt.started_at - tried.written_at, 0) / 1000)
 
 
 async def write_down(tx: Tx, core: Core, tried: Sequence[Tried], now: int) -> Written:
@@ -129,7 +144,7 @@ async def write_down(tx: Tx, core: Core, tried: Sequence[Tried], now: int) -> Wr
     announced = []
     for entry in ours:
         if entry.attempt.outcome in ENDING:
-            announced += await _gone(tx, core, entry, now)
+            announced += await _ended(tx, core, entry, now)
         if _is_exhausted(entry):
             announced.append(await _exhausted(tx, core, entry.owed, now))
     for entry in tried:
@@ -234,10 +249,10 @@ async def _is_hopeless(tx: Tx, endpoint: Endpoint, now: int) -> bool:
     return True
 
 
-async def _gone(tx: Tx, core: Core, tried: Tried, now: int) -> list[Announced]:
+async def _ended(tx: Tx, core: Core, tried: Tried, now: int) -> list[Announced]:
     """A tool that has forgotten its hook answers 410, and will never ask for it back: then the hook goes too."""
     endpoint = await endpoints.by_row(tx, tried.owed.endpoint)
-    announced = await _disable(tx, core, tried.owed.endpoint, "gone", now)
+    announced = await _disable(tx, core, tried.owed.endpoint, ENDING[tried.attempt.outcome], now)
     if endpoint is not None and endpoint.hook is not None and tried.attempt.status == GONE:
         await endpoints.delete(tx, endpoint.row, now)
         await deliveries.discard(tx, endpoint.row, now)

@@ -29,6 +29,7 @@ _FINAL = {
     Outcome.LAST: DeliveryState.DELIVERED,
     Outcome.ABORT: DeliveryState.ABORTED,
     Outcome.GONE: DeliveryState.HELD,
+    Outcome.REFUSED: DeliveryState.HELD,
 }
 
 

@@ -109,6 +109,8 @@ def endpoint(registered: Endpoint) -> subscriptions.Endpoint:
         "object": "endpoint",
         "url": terms.url or None,
         "kind": registered.kind,
+        "config": {} if terms.config is None else dict(terms.config.shown),
+        "credentials": [] if terms.config is None else list(terms.config.credentials),
         "events": list(terms.events),
         "channels": list(terms.channels),
         "filter": dict(terms.filter),

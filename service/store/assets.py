@@ -67,6 +67,12 @@ async def get(reader: Reader, project: int, public_id: str) -> Asset | None:
     return None if row is None else asset_of(row)
 
 
+async def for_endpoint(reader: Reader, endpoint: str, public_id: str, now: int) -> Asset | None:
+    """An asset of the endpoint's own project; None where it has expired, too."""
+    row = await reader.one(_SQL["for_endpoint"], {"endpoint": endpoint, "public_id": public_id, "now": now})
+    return None if row is None else asset_of(row)
+
+
 async def by_signed_link(reader: Reader, public_id: str) -> Asset | None:
     """Without the project: only for a link whose signature was checked."""
     row = await reader.one(_SQL["by_signed_link"], {"public_id": public_id})

@@ -7,6 +7,13 @@ RETURNING id;
 SELECT id, public_id, project_id, sha256, bytes, content_type, width, height, filename, created_at, expires_at
 FROM assets WHERE public_id = :public_id AND project_id = :project;
 
+-- What an endpoint may be handed: an asset of its own project, as long as it is kept.
+-- name: for_endpoint
+SELECT assets.id, assets.public_id, assets.project_id, sha256, bytes, content_type, width, height, filename,
+    assets.created_at, expires_at
+FROM endpoints JOIN assets ON assets.project_id = endpoints.project_id
+WHERE endpoints.public_id = :endpoint AND assets.public_id = :public_id AND assets.expires_at > :now;
+
 -- name: by_signed_link
 SELECT id, public_id, project_id, sha256, bytes, content_type, width, height, filename, created_at, expires_at
 FROM assets WHERE public_id = :public_id;

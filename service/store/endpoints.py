@@ -7,6 +7,7 @@ from functools import lru_cache
 from schemas import filters
 from schemas.endpoint import Endpoint, EndpointState, Format, RateLimit, Scheme, Terms
 from schemas.hook import digest
+from schemas.shop import SealedConfig
 from service.store import sql
 from service.store.database import Reader, Row, Tx
 
@@ -31,6 +32,19 @@ def _filter(text: str | None) -> filters.Filter:
     return {} if text is None else json.loads(text)
 
 
+def _config(text: str | None) -> SealedConfig | None:
+    if text is None:
+        return None
+    config = json.loads(text)
+    return SealedConfig(config["shown"], tuple(config["credentials"]), config["sealed"])
+
+
+def _config_text(config: SealedConfig | None) -> str | None:
+    if config is None:
+        return None
+    return json.dumps({"shown": config.shown, "credentials": config.credentials, "sealed": config.sealed})
+
+
 def _values(terms: Terms) -> dict[str, str | int | None]:
     limit, schedule = terms.rate_limit, terms.retry_schedule
     return {
@@ -46,6 +60,7 @@ def _values(terms: Terms) -> dict[str, str | int | None]:
         "max_in_flight": terms.max_in_flight,
         "ordered": int(terms.ordered),
         "retry_schedule": None if schedule is None else json.dumps(schedule),
+        "config": _config_text(terms.config),
     }
 
 
@@ -68,6 +83,7 @@ def _endpoint(row: Row) -> Endpoint:
         max_in_flight=row["max_in_flight"],
         ordered=bool(row["ordered"]),
         retry_schedule=None if schedule is None else tuple(json.loads(schedule)),
+        config=_config(row["config"]),
     )
     return Endpoint(
         row=row["id"],
@@ -83,8 +99,7 @@ def _endpoint(row: Row) -> Endpoint:
         updated_at=row["updated_at"],
         failing_since=row["failing_since"],
         broken_at=row["broken_at"],
-        sealed_old_secret=row["old_secret"],
-        old_secret_until=row["old_secret_until"],
+        sealed_old_secrets=row["old_secrets"],
         hook=row["hook"],
     )
 
@@ -167,10 +182,18 @@ async def change(tx: Tx, endpoint: int, terms: Terms, now: int) -> None:
     await tx.run(_SQL["change"], {"endpoint": endpoint, "now": now, "hook": digest(terms), **_values(terms)})
 
 
-async def rotate(tx: Tx, endpoint: int, sealed_secret: str, old_until: int, now: int) -> bool:
-    """Another secret; the one before signs beside it until `old_until`. False where the endpoint is gone."""
-    values = {"endpoint": endpoint, "secret": sealed_secret, "old_until": old_until, "now": now}
-    return await tx.run(_SQL["rotate"], values) == 1
+async def rotate(
+    tx: Tx, endpoint: int, sealed_secret: str, sealed_old_secrets: str | None, old_until: int | None, now: int
+) -> None:
+    """Another secret; those before sign beside it, the last of them until `old_until`. None: there is no such one."""
+    values = {
+        "endpoint": endpoint,
+        "secret": sealed_secret,
+        "old_secrets": sealed_old_secrets,
+        "old_until": old_until,
+        "now": now,
+    }
+    await tx.run(_SQL["rotate"], values)
 
 
 async def drop_old_secrets(tx: Tx, now: int, limit: int) -> int:

@@ -20,7 +20,7 @@ class Place:
     page: str
     change: str
     first: Key = 0
-    in_json: bool = False  # beside the names of headers
+    in_json: bool = False  # beside what may be shown
 
     def inside(self, text: str) -> str:
         return str(json.loads(text)["sealed"]) if self.in_json else text
@@ -33,6 +33,7 @@ PLACES: Mapping[str, Place] = {
     "endpoints' secrets": Place("page_of_secrets", "change_secret"),
     "endpoints' secrets from before a rotation": Place("page_of_old_secrets", "change_old_secret"),
     "endpoints' headers": Place("page_of_headers", "change_headers", in_json=True),
+    "shops' credentials": Place("page_of_configs", "change_config", in_json=True),
     "projects' webhook secrets": Place("page_of_webhook_secrets", "change_webhook_secret"),
     "projects' signing keys": Place("page_of_signing_keys", "change_signing_key"),
     "what vendors' accounts remember": Place("page_of_memory", "change_memory", first=""),

@@ -5,18 +5,25 @@ SELECT id AS key, secret AS text FROM endpoints WHERE id > :beyond ORDER BY id L
 UPDATE endpoints SET secret = :anew WHERE id = :key AND secret = :was;
 
 -- name: page_of_old_secrets
-SELECT id AS key, old_secret AS text FROM endpoints
-WHERE old_secret_until IS NOT NULL AND old_secret IS NOT NULL AND id > :beyond
+SELECT id AS key, old_secrets AS text FROM endpoints
+WHERE old_secrets_until IS NOT NULL AND old_secrets IS NOT NULL AND id > :beyond
 ORDER BY id LIMIT :limit;
 
 -- name: change_old_secret
-UPDATE endpoints SET old_secret = :anew WHERE id = :key AND old_secret = :was;
+UPDATE endpoints SET old_secrets = :anew WHERE id = :key AND old_secrets = :was;
 
 -- name: page_of_headers
 SELECT id AS key, headers AS text FROM endpoints WHERE id > :beyond ORDER BY id LIMIT :limit;
 
 -- name: change_headers
 UPDATE endpoints SET headers = :anew WHERE id = :key AND headers = :was;
+
+-- There are few shops among the endpoints, and a page reads on to its end.
+-- name: page_of_configs
+SELECT id AS key, config AS text FROM endpoints WHERE config IS NOT NULL AND id > :beyond ORDER BY id LIMIT :limit;
+
+-- name: change_config
+UPDATE endpoints SET config = :anew WHERE id = :key AND config = :was;
 
 -- name: page_of_webhook_secrets
 SELECT id AS key, webhook_secret AS text FROM projects WHERE id > :beyond ORDER BY id LIMIT :limit;

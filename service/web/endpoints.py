@@ -1,29 +1,34 @@
 """Endpoints: subscribers' registrations, whether they are served now, and a test shot."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
+from typing import cast
 
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from handlers import standardwebhooks
-from handlers.destinations.contract import Message, NoSteps
+from handlers.destinations.contract import Checkable, Message, NoSteps
 from schemas import ids, subscriptions
-from schemas.delivery import Outcome
-from schemas.endpoint import STREAM, Endpoint, EndpointPatch, EndpointRequest, EndpointState, Scheme, Terms
+from schemas.delivery import ARRIVED
+from schemas.endpoint import STREAM, Endpoint, EndpointState, Scheme, Target, Terms
 from schemas.event import envelope, rfc3339
 from schemas.event_types import TEST_TYPE
 from schemas.problem import FieldError, Problem, invalid, not_found
+from schemas.registration import EndpointPatch, EndpointRequest, TestRequest, default_filter
+from schemas.shop import ShopConfig, changed
 from service.pipeline import shown
 from service.pipeline.core import Core
 from service.pipeline.messages import written
-from service.pipeline.target import signing_key, target_of
+from service.pipeline.target import sealed_config, shop_of, signing_key, target_of
 from service.store import deliveries, endpoints, lines, projects
 from service.store.database import Reader, Tx
 from service.store.keys import Principal
 from service.web.lists import Begin, Entry, listed
-from service.web.site import Answer, Site, must_be_public, read_model, site_of
+from service.web.site import Answer, Site, field_errors, must_be_public, read_model, site_of
 
 # Each event of a project is held against all of its endpoints.
 MOST_PER_PROJECT = 1_000
@@ -32,17 +37,24 @@ MOST_PER_PROJECT = 1_000
 async def create(request: Request, who: Principal) -> Response:
     site = site_of(request)
     wanted = await read_model(request, EndpointRequest)
-    if wanted.url is not None:
-        must_be_public(site.guard, wanted.url, "url")
+    _must_be_public(site, wanted.url, wanted.config)
     now = site.clock.now()
     public_id = ids.new_id("ep", now)
     secret = standardwebhooks.new_secret()
     vault = site.core.vault
-    terms = wanted.terms(vault.seal(public_id, json.dumps(wanted.headers)))
+    config = None if wanted.config is None else sealed_config(vault, public_id, wanted.config)
+    terms = wanted.terms(vault.seal(public_id, json.dumps(wanted.headers)), config)
     sealed = vault.seal(public_id, secret)
     endpoint = await site.core.db.write(_add, site.core, who.project, public_id, wanted.kind, terms, sealed)
     body: subscriptions.NewEndpoint = {**shown.endpoint(endpoint), "secret": secret}
     return Answer(body, 201, {"Location": f"/v1/endpoints/{endpoint.id}"})
+
+
+def _must_be_public(site: Site, url: str | None, config: ShopConfig | None) -> None:
+    if url is not None:
+        must_be_public(site.guard, url, "url")
+    if config is not None:
+        must_be_public(site.guard, config.shop, "config.shop")
 
 
 async def _add(
@@ -92,22 +104,23 @@ async def change(request: Request, who: Principal) -> Response:
     patch = await read_model(request, EndpointPatch)
     if patch.wrong_nulls:
         raise invalid([FieldError(name, "can't be null; leave it out to keep it") for name in patch.wrong_nulls])
-    if patch.url is not None:
-        must_be_public(site.guard, patch.url, "url")
     endpoint = await find(request, who)
-    if patch.url is not None and endpoint.kind == STREAM:
-        raise invalid([FieldError("url", "an endpoint of kind stream has none")])
+    wrong = patch.wrong_for(endpoint.kind)
+    if wrong:
+        raise invalid([FieldError(name, reason) for name, reason in sorted(wrong.items())])
+    _must_be_public(site, patch.url, None)
     await site.core.db.write(_change, site, endpoint, patch)
-    site.deliver.endpoint_changed(endpoint.row)
-    site.deliver.wake_scan()
+    # With another key at the same address its receiver may be well, too.
+    site.deliver.endpoint_changed(endpoint.row, anew=bool({"url", "headers", "config"} & patch.model_fields_set))
+    site.core.wake_deliveries()
     return Answer(shown.endpoint(await find(request, who)))
 
 
 async def _change(tx: Tx, site: Site, endpoint: Endpoint, patch: EndpointPatch) -> None:
-    # Locked: its headers are written back as they stand here, and may be sealed anew at any time.
+    # Locked: its secrets are written back as they stand here, and may be sealed anew at any time.
     current = await _current(tx, endpoint)
     sealed = None if patch.headers is None else site.core.vault.seal(current.id, json.dumps(patch.headers))
-    terms, now = patch.changed(current.terms, sealed), site.clock.now()
+    terms, now = _with_config(site, current, patch, patch.changed(current.terms, sealed)), site.clock.now()
     if current.hook is not None:
         same = await endpoints.hook(tx, current.project, terms)
         if same is not None and same.row != current.row:
@@ -116,6 +129,21 @@ async def _change(tx: Tx, site: Site, endpoint: Endpoint, patch: EndpointPatch) 
     await endpoints.change(tx, current.row, terms, now)
     if terms.ordered != current.terms.ordered and current.kind != STREAM:
         await (lines.form if terms.ordered else lines.scatter)(tx, current.row, now)
+
+
+def _with_config(site: Site, endpoint: Endpoint, patch: EndpointPatch, terms: Terms) -> Terms:
+    """A shop's config as the patch changes it, and with it a filter that nobody chose. Raises Problem 422."""
+    before = shop_of(site.core.vault, endpoint)
+    if before is None or not patch.config:
+        return terms
+    try:
+        config = changed(endpoint.kind, before, patch.config)
+    except ValidationError as error:
+        raise invalid(field_errors(error, under=("config",))) from None
+    _must_be_public(site, None, config)
+    if patch.filter is None and terms.filter == default_filter(before):
+        terms = replace(terms, filter=default_filter(config))
+    return replace(terms, config=sealed_config(site.core.vault, endpoint.id, config))
 
 
 async def enable(request: Request, who: Principal) -> Response:
@@ -137,8 +165,8 @@ async def _turned(request: Request, who: Principal, unit: Callable[[Tx, Endpoint
     site = site_of(request)
     endpoint = await find(request, who)
     await site.core.db.write(unit, endpoint, site.clock.now())
-    site.deliver.endpoint_changed(endpoint.row)
-    site.deliver.wake_scan()
+    site.deliver.endpoint_changed(endpoint.row, anew=True)
+    site.core.wake_deliveries()
     return Answer(shown.endpoint(await find(request, who)))
 
 
@@ -197,17 +225,23 @@ async def remove(tx: Tx, endpoint: Endpoint, now: int) -> None:
 
 
 async def test(request: Request, who: Principal) -> Response:
-    """One signed message right now, outside of the log; the answer tells what the receiver said."""
+    """One signed message right now, outside of the log; the answer tells what the receiver said.
+
+    In a shop nothing is sent: it is looked whether a picture would arrive.
+    """
     site = site_of(request)
+    wanted = await read_model(request, TestRequest, optional=True)
     endpoint = await find(request, who)
+    target = await target_of(site.core, endpoint)
+    if target.shop is not None:
+        return Answer(await _looked(site, target, wanted.metadata))
     now = site.clock.now()
     event_id = ids.new_id("evt", now)
     body = json.dumps(envelope(event_id, TEST_TYPE, now, 0, shown.endpoint(endpoint)), ensure_ascii=False)
-    target = await target_of(site.core, endpoint)
     message = written(Message(event_id, TEST_TYPE, body.encode(), now), target)
     attempt = await site.destinations[endpoint.kind].send(message, target, NoSteps())
     told: subscriptions.TestShot = {
-        "delivered": attempt.outcome in (Outcome.DELIVERED, Outcome.LAST),
+        "delivered": attempt.outcome in ARRIVED,
         "event": event_id,
         "at": rfc3339(attempt.started_at),
         "status": attempt.status,
@@ -216,3 +250,20 @@ async def test(request: Request, who: Principal) -> Response:
         "response_head": attempt.response_head,
     }
     return Answer(told)
+
+
+async def _looked(site: Site, target: Target, metadata: Mapping[str, str]) -> subscriptions.TestShot:
+    started = site.clock.now()
+    shop = cast(Checkable, site.destinations[target.kind])
+    checks = await shop.check(target, metadata)
+    wrong = [check.detail for check in checks if not check.ok]
+    return {
+        "delivered": not wrong,
+        "event": None,
+        "at": rfc3339(started),
+        "status": None,
+        "ms": site.clock.now() - started,
+        "error": wrong[0] if wrong else None,
+        "response_head": None,
+        "checks": [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in checks],
+    }

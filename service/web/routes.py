@@ -10,10 +10,10 @@ from starlette.routing import Match
 from starlette.routing import Route as StarletteRoute
 from starlette.types import Scope
 
-from schemas.endpoint import EndpointPatch, EndpointRequest, Rotation
 from schemas.hook import HookRequest
 from schemas.job import JobRequest
 from schemas.problem import Problem
+from schemas.registration import EndpointPatch, EndpointRequest, Rotation, TestRequest
 from schemas.replay import ReplayRequest
 from schemas.stream import StreamAnswer
 from service.security.keys import Role
@@ -103,7 +103,8 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(POST, "/v1/endpoints/{id}/pause", endpoints.pause, Role.WRITE, "Hold all that is owed to an endpoint"),
     Route(POST, "/v1/endpoints/{id}/resume", endpoints.resume, Role.WRITE, "Serve a paused endpoint again"),
     Route(POST, "/v1/endpoints/{id}/enable", endpoints.enable, Role.WRITE, "Serve a disabled endpoint again"),
-    Route(POST, "/v1/endpoints/{id}/test", endpoints.test, Role.WRITE, "Send a signed test message now"),
+    Route(POST, "/v1/endpoints/{id}/test", endpoints.test, Role.WRITE,
+          "Send a signed test message now; in a shop, look whether a picture would arrive", TestRequest),
     Route(POST, "/v1/endpoints/{id}/replay", replays.create, Role.WRITE, "Send a range of the log once more",
           ReplayRequest, 202, also=(200,)),
     Route(GET, "/v1/endpoints/{id}/stats", stats.show, Role.READ, "How an endpoint is doing", query=("hours",)),

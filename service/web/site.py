@@ -211,10 +211,10 @@ def _too_deep(value: Any) -> bool:
     return True
 
 
-def field_errors(error: ValidationError) -> list[FieldError]:
-    """Every fault by its dotted path. What was sent is not repeated: it may be a secret."""
+def field_errors(error: ValidationError, *, under: tuple[str, ...] = ()) -> list[FieldError]:
+    """Every fault by its dotted path, from `under` on. What was sent is not repeated: it may be a secret."""
     return [
-        FieldError(".".join(map(str, fault["loc"])) or "body", reason_of(fault["type"], fault["msg"]))
+        FieldError(".".join(map(str, (*under, *fault["loc"]))) or "body", reason_of(fault["type"], fault["msg"]))
         for fault in error.errors(include_url=False, include_input=False)
     ]
 

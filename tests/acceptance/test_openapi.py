@@ -9,11 +9,11 @@ import jsonschema
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from schemas.endpoint import EndpointPatch, EndpointRequest, Rotation
 from schemas.event import EventType
 from schemas.event_types import Schemas
 from schemas.hook import HookRequest
 from schemas.job import JobRequest
+from schemas.registration import EndpointPatch, EndpointRequest, Rotation
 from schemas.replay import ReplayRequest
 from schemas.stream import StreamAnswer
 from service.web.projects import KeyRequest, ProjectRequest

@@ -18,6 +18,7 @@ from service.store.database import Database, Tx
 from service.vendor_memory import StoredMemory
 from tests.acceptance.delivery_rig import failing
 from tests.acceptance.helpers import ENLARGE, SOON, begun
+from tests.acceptance.shop_rig import CONFIG, paper_shop, shop_endpoint
 from tests.harness import PATIENCE, Receiver, Stand, receiver, stand
 
 pytestmark = pytest.mark.anyio
@@ -74,6 +75,7 @@ async def test_the_key_is_changed_under_load_and_the_old_one_may_go(tmp_path: Pa
             before = await secrets_of(it, endpoint)
             assert before[0] == rotated["secret"] != endpoint["secret"]
             await memory(it).keep("token", "of-the-vendor")
+            lamps = await shop_endpoint(it.client)
             # What is owed, and a job with its own webhook, are left over for the service with the new key.
             first = await begun(it.client, ENLARGE, photo, webhook=own.url)
             await shop.wait_for(1)
@@ -88,6 +90,9 @@ async def test_the_key_is_changed_under_load_and_the_old_one_may_go(tmp_path: Pa
         async with stand(tmp_path, secret_key=NEW, **soon) as it:
             assert await secrets_of(it, endpoint) == before
             assert await memory(it).recall("token") == "of-the-vendor"
+            paper = paper_shop(it)
+            await it.client.call("POST", f"/v1/endpoints/{lamps['id']}/test")
+            assert [target.shop and target.shop.secrets for target in paper.seen] == [{"api_key": CONFIG["api_key"]}]
             third = await begun(it.client, ENLARGE, photo, webhook=own.url)
             for job in (first, second, third):
                 assert (await shop.event_of(job, "job.succeeded"))["data"]["state"] == "succeeded"

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from tests import node_tools
+from tests.integrations import debian
 
 PACKAGES = Path(__file__).with_name("packages")
 
@@ -18,6 +19,8 @@ SOFTWARE: Mapping[str, Callable[[], bool]] = {
     "zapier": partial(node_tools.install, PACKAGES / "zapier"),
     "n8n": partial(node_tools.install, PACKAGES / "n8n"),
     "node-red": partial(node_tools.install, PACKAGES / "node-red"),
+    "shopify": partial(node_tools.install, PACKAGES / "shopify"),
+    "wordpress": partial(debian.install, PACKAGES / "wordpress"),
 }
 
 

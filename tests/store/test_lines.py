@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from schemas.delivery import DeliveryState, Owed
-from schemas.endpoint import Endpoint, EndpointPatch
+from schemas.endpoint import Endpoint
 from schemas.event import EventType
+from schemas.registration import EndpointPatch
 from service.store import deliveries, endpoints, events, lines, nodes
 from service.store.database import Tx
 from service.web.endpoints import _current, _pause, _resume, serve_again

@@ -119,6 +119,9 @@ FAULTY: list[tuple[dict[str, Any], list[str]]] = [
     ({f"data.p{number}": 1 for number in range(17)}, ["has 17 paths"]),
 ]
 
+# Each part of it is allowed; all of them are held against each event, for each of a thousand endpoints.
+HUGE = {"data.metadata.sku": ["x" * 200 + str(number) for number in range(60)]}
+
 
 @pytest.mark.parametrize(("chosen", "expected"), FAULTY)
 def test_every_fault_is_named_at_once_with_its_path(chosen: dict[str, Any], expected: list[str]) -> None:
@@ -128,6 +131,12 @@ def test_every_fault_is_named_at_once_with_its_path(chosen: dict[str, Any], expe
         assert words in text
     if len(chosen) <= filters.MOST_PATHS:
         assert all(any(repr(path) in text for path in chosen) for text in found)
+
+
+def test_a_filter_has_a_size_that_a_thousand_of_them_may_have() -> None:
+    (fault,) = filters.faults(HUGE)
+    assert "8192 are the most" in fault
+    assert filters.faults({"data.metadata.sku": HUGE["data.metadata.sku"][:38]}) == []
 
 
 _JSON = st.recursive(

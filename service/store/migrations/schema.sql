@@ -229,21 +229,23 @@ CREATE TABLE endpoints (
     rate_limit TEXT,
     ordered BIGINT NOT NULL DEFAULT 0,
     retry_schedule TEXT,
-    -- During a rotation both secrets sign, until old_secret_until. Encrypted.
-    old_secret TEXT,
-    old_secret_until BIGINT,
+    -- Secrets from before a rotation, each with the time until which it signs, encrypted; and the last of these times.
+    old_secrets TEXT,
+    old_secrets_until BIGINT,
     -- Since when every attempt has failed, and since when its breaker is open.
     failing_since BIGINT,
     broken_at BIGINT,
     -- Of kind stream: when its connection was last seen.
     seen_at BIGINT,
     -- Made as a REST hook: a digest of what it subscribes to, so that the same subscription is found again.
-    hook TEXT
+    hook TEXT,
+    -- A shop's: what may be shown, its credentials by their names, and encrypted. NULL: the kind has none.
+    config TEXT
 );
 CREATE UNIQUE INDEX endpoints_by_hook ON endpoints (project_id, hook) WHERE hook IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX endpoints_by_project ON endpoints (project_id, id) WHERE job_id IS NULL AND deleted_at IS NULL;
 CREATE INDEX endpoints_by_job ON endpoints (job_id) WHERE job_id IS NOT NULL;
-CREATE INDEX endpoints_by_old_secret ON endpoints (old_secret_until) WHERE old_secret_until IS NOT NULL;
+CREATE INDEX endpoints_by_old_secrets ON endpoints (old_secrets_until) WHERE old_secrets_until IS NOT NULL;
 CREATE INDEX endpoints_streaming ON endpoints (COALESCE(seen_at, created_at)) WHERE kind = 'stream' AND deleted_at IS NULL;
 CREATE INDEX endpoints_deleted ON endpoints (deleted_at) WHERE deleted_at IS NOT NULL;
 
@@ -290,6 +292,14 @@ CREATE INDEX deliveries_open ON deliveries (endpoint_id, state, id) WHERE finish
 CREATE INDEX deliveries_reopened ON deliveries (endpoint_id, reopened_at) WHERE reopened_at IS NOT NULL;
 CREATE INDEX deliveries_by_replay ON deliveries (replay, finished_at) WHERE replay IS NOT NULL;
 CREATE INDEX deliveries_kept ON deliveries (COALESCE(held_at, created_at)) WHERE state = 'held';
+
+-- What is already done of a delivery, so that a retry resumes instead of doing it twice.
+CREATE TABLE delivery_steps (
+    delivery_id BIGINT NOT NULL REFERENCES deliveries (id) ON DELETE CASCADE,
+    step TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (delivery_id, step)
+);
 
 CREATE TABLE attempts (
     id {row_id},

@@ -1,0 +1,60 @@
+"""A Shopify destination before its stand-in, for all modules that test it."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from handlers.destinations.contract import Check
+from handlers.destinations.shopify import Shopify
+from schemas.delivery import Attempt
+from schemas.endpoint import Target
+from schemas.shop import ShopifyConfig
+from tests.destinations import shops_rig as rig
+from tests.destinations.shopify_shop import TOKEN, ShopifyShop
+
+METADATA = {"product_id": "8411", "alt": "A cup"}
+
+
+class Rig:
+    def __init__(
+        self, shop: ShopifyShop, url: str, destination: Shopify, pictures: rig.Pictures, naps: rig.Naps
+    ) -> None:
+        self.shop = shop
+        self.url = url
+        self.destination = destination
+        self.pictures = pictures
+        self.naps = naps
+        self.steps = rig.Steps()
+
+    def target(self, endpoint: str = "ep_1", **config: Any) -> Target:
+        way_in = {} if "client_id" in config else {"access_token": TOKEN}
+        return rig.target("shopify", ShopifyConfig(**{"shop": self.url, **way_in, **config}), endpoint)
+
+    async def send(
+        self,
+        *photos: str,
+        metadata: Mapping[str, str] = METADATA,
+        steps: rig.Steps | None = None,
+        job: str = "job_1",
+        outputs: list[dict[str, Any]] | None = None,
+        **config: Any,
+    ) -> Attempt:
+        message = rig.message(metadata, *photos, job=job, outputs=outputs)
+        return await self.destination.send(message, self.target(**config), self.steps if steps is None else steps)
+
+    async def check(self, metadata: Mapping[str, str] = METADATA, **config: Any) -> list[Check]:
+        return list(await self.destination.check(self.target(**config), metadata))
+
+
+@asynccontextmanager
+async def rigged(shop: ShopifyShop | None = None) -> AsyncIterator[Rig]:
+    """With product 8411, which has two pictures and a video. No client of ours ever does what none should."""
+    shop = shop or ShopifyShop()
+    shop.product(8411, "front.jpg", "back.jpg", videos=["turning.mp4"])
+    http, pictures, naps = rig.http(), rig.Pictures(), rig.Naps()
+    async with shop.open() as url:
+        try:
+            yield Rig(shop, url, Shopify(http, rig.now, naps, pictures, rig.Turns()), pictures, naps)
+        finally:
+            await http.close()
+    assert shop.violations == []
