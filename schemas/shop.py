@@ -68,6 +68,9 @@ class ShopConfig(BaseModel):
     alt: Template = Field("{metadata.alt}", description="What the picture shows, for those who can't see it.")
     position: Template = Field("{metadata.position}", description="Its place in the gallery, from 1; for mode append.")
     mode: Mode = Mode.APPEND
+    outputs: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
+        (), max_length=16, description="Only these results of a job, by their names; empty: all."
+    )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

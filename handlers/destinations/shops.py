@@ -47,11 +47,20 @@ def placed(message: Message, target: Target) -> Sequence[Placed]:
     config = target.shop
     assert config is not None, "a shop's target has its config"
     job = json.loads(message.body)["data"]
-    return [_placed(job, output, number, target.id, config) for number, output in enumerate(job["outputs"], 1)]
+    # Numbered before they are chosen from, so that a changed config changes no picture's name.
+    chosen = [
+        (number, output)
+        for number, output in enumerate(job["outputs"], 1)
+        if not config.outputs or output["name"] in config.outputs
+    ]
+    if not chosen:
+        named = f" named {' or '.join(config.outputs)}" if config.outputs else ""
+        raise Impossible(f"the job has no result{named}")
+    return [_placed(job, output, number, place, target.id, config) for place, (number, output) in enumerate(chosen)]
 
 
 def _placed(
-    job: Mapping[str, Any], output: Mapping[str, Any], number: int, endpoint: str, config: ShopConfig
+    job: Mapping[str, Any], output: Mapping[str, Any], number: int, place: int, endpoint: str, config: ShopConfig
 ) -> Placed:
     values = {
         **{f"metadata.{name}": str(value) for name, value in job["metadata"].items()},
@@ -81,7 +90,7 @@ def _placed(
         product=product,
         variant=filled(config.variant, values),
         alt=filled(config.alt, values),
-        position=None if position is None else int(position) + number - 1,
+        position=None if position is None else int(position) + place,
     )
 
 
