@@ -47,11 +47,19 @@ def placed(message: Message, target: Target) -> Sequence[Placed]:
     config = target.shop
     assert config is not None, "a shop's target has its config"
     job = json.loads(message.body)["data"]
-    return [_placed(job, output, number, target.id, config) for number, output in enumerate(job["outputs"], 1)]
+    # The number is the one in the job: a name stays the same, whatever is left out.
+    wanted = [
+        (number, output)
+        for number, output in enumerate(job["outputs"], 1)
+        if not config.outputs or output["name"] in config.outputs
+    ]
+    if not wanted:
+        raise Impossible(f"the job has no result {' or '.join(config.outputs)}")
+    return [_placed(job, output, number, ahead, target.id, config) for ahead, (number, output) in enumerate(wanted)]
 
 
 def _placed(
-    job: Mapping[str, Any], output: Mapping[str, Any], number: int, endpoint: str, config: ShopConfig
+    job: Mapping[str, Any], output: Mapping[str, Any], number: int, ahead: int, endpoint: str, config: ShopConfig
 ) -> Placed:
     values = {
         **{f"metadata.{name}": str(value) for name, value in job["metadata"].items()},
@@ -81,7 +89,7 @@ def _placed(
         product=product,
         variant=filled(config.variant, values),
         alt=filled(config.alt, values),
-        position=None if position is None else int(position) + number - 1,
+        position=None if position is None else int(position) + ahead,
     )
 
 

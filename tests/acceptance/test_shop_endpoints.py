@@ -36,6 +36,7 @@ async def test_a_shop_is_shown_without_its_credentials(it: Stand) -> None:
         "alt": "{metadata.title}",
         "position": "{metadata.position}",
         "mode": "replace",
+        "outputs": [],
         "channel_token": None,
         "max_upload_bytes": 20_971_520,
         "custom_field": None,
