@@ -41,6 +41,8 @@ def _template(value: str) -> str:
 
 Template = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_template)]
 
+OutputName = Annotated[str, Field(min_length=1, max_length=64)]
+
 
 def filled(template: str, values: Mapping[str, str]) -> str | None:
     """The template with its names' values, stripped; None where one of them is missing, or nothing is left."""
@@ -68,8 +70,8 @@ class ShopConfig(BaseModel):
     alt: Template = Field("{metadata.alt}", description="What the picture shows, for those who can't see it.")
     position: Template = Field("{metadata.position}", description="Its place in the gallery, from 1; for mode append.")
     mode: Mode = Mode.APPEND
-    outputs: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
-        (), max_length=16, description="Only these results of a job, by their names; empty: all."
+    outputs: tuple[OutputName, ...] = Field(
+        (), max_length=16, description="Which of a job's results; empty: all. A mask is one too."
     )
 
     def __repr__(self) -> str:

@@ -70,8 +70,10 @@ BY_CODE: Meanings = {
 _HINTS: Mapping[str, str] = {
     "woocommerce_rest_product_invalid_id": "check what the job's metadata names",
     "woocommerce_rest_product_variation_invalid_id": "check what the job's metadata names",
-    "rest_not_logged_in": "WordPress saw no password: its web server may keep the Authorization header from it",
-    "rest_cannot_create": "the user must be allowed to upload; and the Authorization header must reach WordPress",
+    # WordPress alone says so of a wrong password too; with WooCommerce it is mostly `incorrect_password`.
+    "rest_not_logged_in": "the username or the application password is wrong, or the web server keeps the "
+    "Authorization header from WordPress",
+    "rest_cannot_create": "the user must be allowed to upload",
     "rest_no_route": "WooCommerce must be active, and permalinks other than plain",
     "application_passwords_disabled": "WordPress takes them over https, or where WP_ENVIRONMENT_TYPE is local",
 }

@@ -93,9 +93,10 @@ def paper_shop(it: Stand) -> PaperShop:
 
 
 async def shop_endpoint(client: Client, **fields: Any) -> dict[str, Any]:
-    status, made = await client.call(
-        "POST", "/v1/endpoints", json={"kind": "vendure", "config": {**CONFIG, **fields.pop("config", {})}, **fields}
-    )
+    config = fields.pop("config", {})
+    if "kind" not in fields:
+        config = {**CONFIG, **config}
+    status, made = await client.call("POST", "/v1/endpoints", json={"kind": "vendure", "config": config, **fields})
     assert status == 201, made
     endpoint: dict[str, Any] = made
     return endpoint

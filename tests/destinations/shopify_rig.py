@@ -27,6 +27,8 @@ class Rig:
         self.steps = rig.Steps()
 
     def target(self, endpoint: str = "ep_1", **config: Any) -> Target:
+        if "config_outputs" in config:
+            config["outputs"] = config.pop("config_outputs")
         way_in = {} if "client_id" in config else {"access_token": TOKEN}
         return rig.target("shopify", ShopifyConfig(**{"shop": self.url, **way_in, **config}), endpoint)
 

@@ -216,3 +216,19 @@ async def test_a_product_and_its_variant_may_be_named_by_their_global_ids() -> N
         attempt = await shopify.send(metadata={"product_id": PRODUCT, "variant_id": variant})
         assert attempt.outcome is Outcome.DELIVERED
         assert shop.variants[variant][1] == [shop.ours[0].id]
+
+
+async def test_of_a_jobs_results_only_those_go_to_the_shop_that_are_wanted() -> None:
+    outputs = [rig.output("cat", name="mask"), rig.output("coffee")]
+    async with rigged() as shopify:
+        metadata = METADATA | {"position": "2"}
+        attempt = await shopify.send(outputs=outputs, metadata=metadata, config_outputs=["image"])
+        assert attempt.outcome is Outcome.DELIVERED
+        (ours,) = shopify.shop.ours
+        assert ours.body == rig.photo("coffee")
+        assert shopify.shop.names(PRODUCT)[1] == ours.name
+        # Its name does not depend on what else is wanted.
+        assert (await shopify.send(outputs=outputs, metadata=metadata)).outcome is Outcome.DELIVERED
+        assert [file.body for file in shopify.shop.ours] == [rig.photo("coffee"), rig.photo("cat")]
+        attempt = await shopify.send(outputs=outputs, config_outputs=["picture"])
+        assert (attempt.outcome, attempt.error) == (Outcome.ABORT, "start: the job has no result named picture")

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from tests import node_tools
+from tests.integrations import debian
 
 PACKAGES = Path(__file__).with_name("packages")
 
@@ -21,6 +22,7 @@ SOFTWARE: Mapping[str, Callable[[], bool]] = {
     "shopify": partial(node_tools.install, PACKAGES / "shopify"),
     # Its SQLite is compiled here, once: a minute or two.
     "vendure": partial(node_tools.install, PACKAGES / "vendure", built=("better-sqlite3",), patience=900),
+    "wordpress": partial(debian.install, PACKAGES / "wordpress"),
 }
 
 
