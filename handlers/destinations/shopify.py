@@ -36,7 +36,7 @@ MOST_BYTES = 20_000_000
 LONGEST_SIDE = 4472
 MOST_PIXELS = LONGEST_SIDE * LONGEST_SIDE
 LONGEST_ALT = 512
-TYPES = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/heic"})
+TYPES = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif"})
 _SETTLING = WAITS[:4]
 _BATCH = 25
 

@@ -83,19 +83,16 @@ class Files:
     async def _found(self, picture: Placed) -> File | None:
         """The file of an earlier try, by its name. A search that knows no filter answers with everything there is."""
         data = await self.admin.ask(queries.FILES, query=f'filename:"{picture.filename}"')
-        files = [File.of(node) for node in dig(data, "files", "nodes") or ()]
-        unsure = []
-        for file in filter(None, files):
+        files = [file for node in dig(data, "files", "nodes") or () if (file := File.of(node)) is not None]
+        for file in files:
             if file.name is not None and file.name.startswith(picture.name):
                 return file
-            if file.name is None:
-                unsure.append(file)
-        for file in unsure:
-            self._at("processing")
-            done = await self._processed(file)
-            if done.status != "READY" or (done.name or "").startswith(picture.name):
-                return done
-        return None
+        # One that is not processed has no name yet. Ours is the only one of its name; among others it may be anyone's.
+        if len(files) != 1 or files[0].name is not None:
+            return None
+        self._at("processing")
+        file = await self._processed(files[0])
+        return file if file.status == "FAILED" or (file.name or "").startswith(picture.name) else None
 
     async def _created(self, picture: Placed) -> File:
         self._at("upload")

@@ -101,7 +101,10 @@ async def test_while_shopifys_search_lags_behind_no_second_file_is_made() -> Non
 async def test_a_search_that_passes_over_its_filter_gives_us_no_picture_of_the_shops() -> None:
     async with rigged() as shopify:
         shopify.shop.filterless = True
+        broken = shopify.shop.file("broken.jpg")
+        broken.status, broken.fails = "FAILED", "IMAGE_DOWNLOAD_FAILURE"
         assert (await shopify.send()).outcome is Outcome.DELIVERED
+        assert broken.id in shopify.shop.files
         assert shopify.shop.names(PRODUCT) == [*OLD, shopify.shop.ours[0].name]
 
 
