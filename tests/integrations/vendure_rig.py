@@ -137,8 +137,10 @@ def vendure(folder: Path) -> Iterator[Shop]:
     SOFTWARE["vendure"]()
     password = secrets.token_hex(8)
     command = [node_tools.program("node"), str(PROGRAM), str(folder), password, str(MOST_BYTES)]
+    # It would tell its makers of this machine, and keep an id for that where it was started.
+    alone = environment("vendure", VENDURE_DISABLE_TELEMETRY="1")
     with subprocess.Popen(
-        command, env=environment("vendure"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, cwd=folder, env=alone, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
         assert server.stdin is not None
         assert server.stdout is not None
