@@ -152,6 +152,12 @@ def in_the_clear(url: str) -> bool:
         return "." in host and not host.endswith(_INNER)
 
 
+def turn_of(shop: str, product: str) -> str:
+    """The name of a product's turn: the same for all endpoints of a shop, however each writes its address."""
+    parts = urlsplit(shop)
+    return f"{(parts.hostname or '').rstrip('.')}{parts.path.rstrip('/')}/{product}"
+
+
 def by_product(pictures: Iterable[Placed]) -> Iterator[tuple[str, list[Placed]]]:
     """A job's pictures by the product they go onto, in the job's order."""
     groups: dict[str, list[Placed]] = {}
