@@ -110,8 +110,8 @@ async def tried(
     except _NONSENSE as fault:
         # Were it raised, no attempt would count, and the same would be asked every second for ever. Its words are not
         # told: they may repeat anything.
-        why = f"the answer is none that a shop of this kind gives ({type(fault).__name__})"
-        return ended(Outcome.RETRY, f"{progress.step}: {why}")
+        told = f"the answer is none that a shop of this kind gives ({type(fault).__name__})"
+        return ended(Outcome.RETRY, f"{progress.step}: {told}")
     return ended(Outcome.DELIVERED, None)
 
 

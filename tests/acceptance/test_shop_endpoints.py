@@ -127,8 +127,8 @@ async def test_credentials_are_never_taken_along_to_another_address(it: Stand, p
     shop = paper_shop(it)
     made = await shop_endpoint(it.client)
     path, elsewhere = f"/v1/endpoints/{made['id']}", "http://127.0.0.1:10/admin-api"
-    for config in ({"shop": elsewhere}, {"shop": elsewhere, "mode": "replace"}):
-        status, problem = await it.client.call("PATCH", path, json={"config": config})
+    for moved in ({"shop": elsewhere}, {"shop": elsewhere, "mode": "replace"}):
+        status, problem = await it.client.call("PATCH", path, json={"config": moved})
         assert (status, fields(problem)) == (422, {"config.api_key"})
     assert (await it.client.call("GET", path))[1]["config"] == made["config"]
     same = {"shop": CONFIG["shop"], "mode": "replace"}
@@ -142,8 +142,8 @@ async def test_credentials_are_never_taken_along_to_another_address(it: Stand, p
     assert (config.shop, config.secrets) == (elsewhere, {"api_key": "another"})
     other = await shop_endpoint(it.client, kind="shopify", config=SHOPIFY)
     way_in = {"access_token": None, "client_id": "id", "client_secret": "secret"}
-    moved = {"shop": "https://vases.myshopify.com", **way_in}
-    assert (await it.client.call("PATCH", f"/v1/endpoints/{other['id']}", json={"config": moved}))[0] == 200
+    body = {"config": {"shop": "https://vases.myshopify.com", **way_in}}
+    assert (await it.client.call("PATCH", f"/v1/endpoints/{other['id']}", json=body))[0] == 200
 
 
 async def test_a_patch_that_spoils_a_config_changes_nothing(it: Stand) -> None:
