@@ -33,7 +33,7 @@ BY_STATUS: Meanings = {
     400: Outcome.ABORT,
     401: None,
     402: Outcome.RETRY,  # the shop is frozen until it has paid
-    403: None,
+    403: Outcome.RETRY,  # the whole shop is blocked, or a firewall blocks us; a scope that lacks has a code
     404: Outcome.RETRY,  # no such shop; also while it moves
     423: Outcome.RETRY,  # locked: too many asked for too much
     429: Outcome.SLOW_DOWN,
@@ -157,7 +157,7 @@ class Tokens:
         )
         progress.status = answer.status
         body = saying(answer)
-        if answer.status in (400, 401, 403):
+        if answer.status in (400, 401) or (answer.status == 403 and dig(body, "error")):
             why = dig(body, "error_description") or dig(body, "error") or f"status {answer.status}"
             raise Denied(f"Shopify gives no access token for this client_id and client_secret: {why}", answer)
         token, lives = dig(body, "access_token"), dig(body, "expires_in")

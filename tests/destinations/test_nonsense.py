@@ -9,7 +9,7 @@ from aiohttp import web
 from handlers.destinations.shopify import Shopify
 from handlers.destinations.vendure import Vendure
 from handlers.destinations.woocommerce import WooCommerce
-from schemas.delivery import Outcome
+from schemas.delivery import Attempt, Outcome
 from schemas.shop import ShopConfig, ShopifyConfig, VendureConfig, WooCommerceConfig
 from tests.destinations import shops_rig
 from tests.destinations.faults import serving
@@ -56,8 +56,24 @@ ROWS = [(kind, number) for kind, (_, _, answers) in SHOPS.items() for number in 
 async def test_nonsense_ends_a_try_and_no_more(kind: str, number: int) -> None:
     made, config, answers = SHOPS[kind]
 
+    attempt = await _tried(kind, made, config, 200, json.dumps(answers[number]))
+    assert attempt.outcome in (Outcome.RETRY, Outcome.SLOW_DOWN), attempt
+
+
+APP = ShopifyConfig(shop="https://replaced.example", client_id="id", client_secret="secret")
+BLOCKED = [*((kind, made, config) for kind, (made, config, _) in SHOPS.items()), ("shopify", Shopify, APP)]
+
+
+@pytest.mark.parametrize(("kind", "made", "config"), BLOCKED)
+async def test_a_firewall_that_blocks_everything_disables_no_endpoint(kind: str, made: Any, config: ShopConfig) -> None:
+    """It does so for a while, and says nothing of our credentials: a shop's own no has a code."""
+    attempt = await _tried(kind, made, config, 403, "<html>blocked")
+    assert (attempt.outcome, attempt.status) == (Outcome.RETRY, 403), attempt
+
+
+async def _tried(kind: str, made: Any, config: ShopConfig, status: int, text: str) -> Attempt:
     async def handle(_: web.Request) -> web.Response:
-        return web.Response(text=json.dumps(answers[number]), content_type="application/json")
+        return web.Response(status=status, text=text, content_type="application/json")
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handle)
@@ -66,7 +82,7 @@ async def test_nonsense_ends_a_try_and_no_more(kind: str, number: int) -> None:
         try:
             shop = made(http, now, Naps(), Pictures(), Turns())
             target = shops_rig.target(kind, config.model_copy(update={"shop": url}))
-            attempt = await shop.send(message({"product_id": "8411"}), target, Steps())
+            attempt: Attempt = await shop.send(message({"product_id": "8411"}), target, Steps())
+            return attempt
         finally:
             await http.close()
-    assert attempt.outcome in (Outcome.RETRY, Outcome.SLOW_DOWN), attempt
