@@ -15,7 +15,7 @@ help:
 	@echo "make demo    a photograph in, signed events out: service, sandboxes and a receiver on this machine"
 	@echo "make test    the whole test suite, the slow proofs left out"
 	@echo "make test-postgres  the acceptance and kill tests once more, on PostgreSQL"
-	@echo "make integrations  Zapier, n8n, Make, Node-RED: our apps for them, run with software that is not ours"
+	@echo "make integrations  Zapier, n8n, Make, Node-RED and shops, with software that is not ours"
 	@echo "make slow    the slow proofs: long runs with kill -9, a day of jobs, a database away for 30 s"
 	@echo "make check   ruff, mypy, import-linter, then the tests"
 	@echo "make bench   speed and memory, as ratios in one run"

@@ -70,8 +70,8 @@ class ShopConfig(BaseModel):
     alt: Template = Field("{metadata.alt}", description="What the picture shows, for those who can't see it.")
     position: Template = Field("{metadata.position}", description="Its place in the gallery, from 1; for mode append.")
     mode: Mode = Mode.APPEND
-    outputs: list[OutputName] = Field(
-        default_factory=list, max_length=16, description="Which of a job's results; empty: all. A mask is one too."
+    outputs: tuple[OutputName, ...] = Field(
+        (), max_length=16, description="Which of a job's results; empty: all. A mask is one too."
     )
 
     def __repr__(self) -> str:

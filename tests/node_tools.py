@@ -27,11 +27,11 @@ def program(name: str) -> str:
     return found
 
 
-def install(folder: Path, *, scripts: bool = False, patience: float = PATIENCE) -> bool:
+def install(folder: Path, *, built: Sequence[str] = (), patience: float = PATIENCE) -> bool:
     """`npm ci` in the folder, unless what its lock file names is there; whether anything had to be done.
 
-    The hashes in the lock file are kept to. `scripts`: the packages' own install steps may run; they are arbitrary
-    programs, so only where one can't do without. Raises NotInstalled.
+    The hashes in the lock file are kept to. `built`: of these packages the own install steps are run; they are
+    arbitrary programs, so only where one can't do without. Raises NotInstalled.
     """
     wanted = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
     stamp = folder / "node_modules" / ".wirephoto-installed"
@@ -40,22 +40,27 @@ def install(folder: Path, *, scripts: bool = False, patience: float = PATIENCE) 
         fcntl.flock(held, fcntl.LOCK_EX)
         if stamp.exists() and stamp.read_text() == wanted:
             return False
-        kept_out = [] if scripts else ["--ignore-scripts"]
-        command = [program("npm"), "ci", *kept_out, "--no-audit", "--no-fund", "--loglevel=error"]
-        try:
-            ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=patience, check=False)
-        except subprocess.TimeoutExpired:
-            raise NotInstalled(f"{folder.name}: npm ci took longer than {patience:.0f} s") from None
-        if ran.returncode:
-            raise NotInstalled(f"{folder.name}: npm ci failed:\n{ran.stdout}{ran.stderr}")
+        _npm(folder, patience, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+        if built:
+            _npm(folder, patience, "rebuild", "--foreground-scripts", *built)
         stamp.write_text(wanted)
     return True
 
 
-def installed(folder: Path = FOLDER, *, scripts: bool = False, patience: float = PATIENCE) -> Path:
+def _npm(folder: Path, patience: float, verb: str, *arguments: str) -> None:
+    command = [program("npm"), verb, *arguments]
+    try:
+        ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=patience, check=False)
+    except subprocess.TimeoutExpired:
+        raise NotInstalled(f"{folder.name}: npm {verb} took longer than {patience:.0f} s") from None
+    if ran.returncode:
+        raise NotInstalled(f"{folder.name}: npm {verb} failed:\n{ran.stdout}{ran.stderr}")
+
+
+def installed(folder: Path = FOLDER, *, built: Sequence[str] = (), patience: float = PATIENCE) -> Path:
     """The folder with its packages there; without them the test fails, and is never skipped."""
     try:
-        install(folder, scripts=scripts, patience=patience)
+        install(folder, built=built, patience=patience)
     except NotInstalled as missing:
         pytest.fail(str(missing))
     return folder

@@ -47,19 +47,20 @@ def placed(message: Message, target: Target) -> Sequence[Placed]:
     config = target.shop
     assert config is not None, "a shop's target has its config"
     job = json.loads(message.body)["data"]
-    # The number is the one in the job: a name stays the same, whatever is left out.
-    wanted = [
+    # Numbered before they are chosen from, so that a changed config changes no picture's name.
+    chosen = [
         (number, output)
         for number, output in enumerate(job["outputs"], 1)
         if not config.outputs or output["name"] in config.outputs
     ]
-    if not wanted:
-        raise Impossible(f"the job has no result {' or '.join(config.outputs)}")
-    return [_placed(job, output, number, ahead, target.id, config) for ahead, (number, output) in enumerate(wanted)]
+    if not chosen:
+        named = f" named {' or '.join(config.outputs)}" if config.outputs else ""
+        raise Impossible(f"the job has no result{named}")
+    return [_placed(job, output, number, place, target.id, config) for place, (number, output) in enumerate(chosen)]
 
 
 def _placed(
-    job: Mapping[str, Any], output: Mapping[str, Any], number: int, ahead: int, endpoint: str, config: ShopConfig
+    job: Mapping[str, Any], output: Mapping[str, Any], number: int, place: int, endpoint: str, config: ShopConfig
 ) -> Placed:
     values = {
         **{f"metadata.{name}": str(value) for name, value in job["metadata"].items()},
@@ -89,7 +90,7 @@ def _placed(
         product=product,
         variant=filled(config.variant, values),
         alt=filled(config.alt, values),
-        position=None if position is None else int(position) + ahead,
+        position=None if position is None else int(position) + place,
     )
 
 

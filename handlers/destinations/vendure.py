@@ -33,8 +33,7 @@ DEADLINE = 120.0
 # Of an asset's name, as MySQL's column has it.
 LONGEST_NAME = 255
 UNKNOWN_KEY = (
-    "the key is not taken: it must be an API key (Settings → API keys) of this server, whose authOptions.tokenMethod"
-    " must include 'api-key'"
+    "the key is not taken: it must be an API key of this server, whose authOptions.tokenMethod must include 'api-key'"
 )
 
 
@@ -242,7 +241,7 @@ class _Looking:
         await self._permissions()
         if self.config.custom_field is not None:
             self._at("custom_field")
-            await _product(self.admin, self.config, "0", missing_ok=True)
+            await self.admin.ask(queries.FIELD % self.config.custom_field)
             self._add(f"Products have the field {self.config.custom_field}.")
         product = filled(self.config.product, values)
         if product is None:
@@ -282,11 +281,11 @@ class _Looking:
         self.found.append(Check(self.admin.progress.step, ok=True, detail=said))
 
 
-async def _product(admin: Admin, config: VendureConfig, product: str, *, missing_ok: bool = False) -> _Product:
+async def _product(admin: Admin, config: VendureConfig, product: str) -> _Product:
     field = "" if config.custom_field is None else f"customFields {{ {config.custom_field} }}"
     data = await admin.ask(queries.PRODUCT % field, id=product)
     _is_channel(config, data)
-    if data.get("product") is None and not missing_ok:
+    if data.get("product") is None:
         raise Impossible(f"the shop has no product {product[:60]!r}: check what the job's metadata names")
     return _Product(Gallery.of(data.get("product")), str(dig(data, "activeChannel", "defaultLanguageCode")))
 

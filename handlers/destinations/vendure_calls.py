@@ -40,6 +40,7 @@ BY_CODE: Meanings = {
     "GRAPHQL_VALIDATION_FAILED": Outcome.ABORT,
     "GRAPHQL_PARSE_FAILED": Outcome.ABORT,
     "BAD_USER_INPUT": Outcome.ABORT,
+    "USER_INPUT_ERROR": Outcome.ABORT,
     "MIME_TYPE_ERROR": Outcome.ABORT,
     "INTERNAL_SERVER_ERROR": Outcome.RETRY,
 }

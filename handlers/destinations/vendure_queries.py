@@ -12,6 +12,7 @@ PRODUCT = """query ($id: ID!) {
   activeChannel { token defaultLanguageCode }
   product(id: $id) { id featuredAsset { id } assets { id } %s }
 }"""
+FIELD = "query { products(options: { take: 0 }) { items { customFields { %s } } } }"
 VARIANT = "query ($id: ID!) { productVariant(id: $id) { product { id } featuredAsset { id } assets { id } } }"
 
 ASSET = "query ($id: ID!) { asset(id: $id) { id } }"

@@ -29,6 +29,17 @@ def test_a_shop_is_added_by_a_file_and_listed_without_its_credentials(service: S
     assert KEY not in added.stdout + added.stderr + listed.stdout
 
 
+def test_a_shop_that_is_not_there_fails_its_test_and_says_where_it_stopped(service: Service, tmp_path: Path) -> None:
+    added = service("endpoints", "add", "--kind", "vendure", "--config", config(tmp_path), "--json")
+    endpoint = json.loads(added.stdout)["id"]
+    tested = service("endpoints", "test", endpoint, "--metadata", "product_id=8411")
+    assert tested.returncode == Code.FAILED
+    assert tested.stdout.startswith("FAULT credentials: ")
+    told = json.loads(service("endpoints", "test", endpoint, "--json").stdout)
+    assert [(check["name"], check["ok"]) for check in told["checks"]] == [("credentials", False)]
+    assert KEY not in tested.stdout + tested.stderr
+
+
 def test_faults_of_a_config_are_named_and_its_values_are_not(service: Service, tmp_path: Path) -> None:
     faulty = config(tmp_path, product="{sku}", api_key=None, password=KEY)
     refused = service("endpoints", "add", "--kind", "vendure", "--config", faulty)

@@ -234,4 +234,4 @@ async def test_of_a_jobs_results_only_those_go_to_the_shop_that_are_wanted() -> 
         assert (await shopify.send(outputs=outputs, metadata=metadata)).outcome is Outcome.DELIVERED
         assert [file.body for file in shopify.shop.ours] == [rig.photo("coffee"), rig.photo("cat")]
         attempt = await shopify.send(outputs=outputs, config_outputs=["picture"])
-        assert (attempt.outcome, attempt.error) == (Outcome.ABORT, "start: the job has no result picture")
+        assert (attempt.outcome, attempt.error) == (Outcome.ABORT, "start: the job has no result named picture")

@@ -20,6 +20,8 @@ SOFTWARE: Mapping[str, Callable[[], bool]] = {
     "n8n": partial(node_tools.install, PACKAGES / "n8n"),
     "node-red": partial(node_tools.install, PACKAGES / "node-red"),
     "shopify": partial(node_tools.install, PACKAGES / "shopify"),
+    # Its SQLite is compiled here, once: a minute or two.
+    "vendure": partial(node_tools.install, PACKAGES / "vendure", built=("better-sqlite3",), patience=900),
     "wordpress": partial(debian.install, PACKAGES / "wordpress"),
 }
 
