@@ -8,6 +8,7 @@ SLOW_ARGS ?=
 # Tests side by side; each worker has a PostgreSQL of its own.
 WORKERS ?= 2
 BENCH_ARGS ?=
+PACING_ARGS ?=
 
 .PHONY: help demo test test-postgres integrations slow check lint bench operations lock clean
 
@@ -18,7 +19,7 @@ help:
 	@echo "make integrations  Zapier, n8n, Make, Node-RED and shops, with software that is not ours"
 	@echo "make slow    the slow proofs: long runs with kill -9, a day of jobs, a database away for 30 s"
 	@echo "make check   ruff, mypy, import-linter, then the tests"
-	@echo "make bench   speed and memory, as ratios in one run"
+	@echo "make bench   speed and memory, as ratios in one run; then the pacing of vendors, in virtual time"
 	@echo "make operations  write README's table of operations anew, from the catalogue"
 	@echo "make lock    pin the dependencies anew, with hashes"
 
@@ -63,6 +64,7 @@ check: lint test
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
+	$(BIN)/python -m tests.bench.pacing $(PACING_ARGS)
 
 # Universal: the same pins for every platform and Python from 3.11 on. No index addresses are written down.
 operations: $(STAMP)

@@ -47,6 +47,7 @@ class FoundOutput:
 class Update:
     """A callback's meaning. `raw_state` keeps the vendor's own word for the state, listed or not.
 
+    Of a missing task, `failure` is what it comes to where it stays missing; without one it was lost.
     `ask_again_ms` is the least wait before the next question that the vendor wants, where it says so.
     """
 

@@ -37,6 +37,9 @@ class Outcome(StrEnum):
     REFUSED = "refused"  # our credentials are not taken: the endpoint is disabled, and what it is owed is held
 
 
+# The receiver has it, whatever it wants from now on.
+ARRIVED = frozenset({Outcome.DELIVERED, Outcome.LAST})
+
 # Why there was no answer; an attempt's `error` begins with one of these and a colon.
 NO_ANSWER = frozenset({"refused_address", "bad_url", "dns", "connect", "tls", "timeout", "broken", "too_large"})
 

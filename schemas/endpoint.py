@@ -92,15 +92,22 @@ class Endpoint:
     updated_at: int
     failing_since: int | None = None
     broken_at: int | None = None
-    # During a rotation; the one before, which signs too until then.
-    sealed_old_secret: str | None = None
-    old_secret_until: int | None = None
+    # During a rotation: those from before, which sign too.
+    sealed_old_secrets: str | None = None
     hook: str | None = None  # the digest of its subscription, where it was made as a hook
 
     @property
     def in_line(self) -> bool:
         """It is sent one delivery at a time; a client that comes for them takes them one at a time by itself."""
         return self.terms.ordered and self.kind != STREAM
+
+
+@dataclass(frozen=True, slots=True)
+class OldSecret:
+    """A secret from before a rotation. It signs until `until` (milliseconds since 1970)."""
+
+    until: int
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +121,7 @@ class Target:
     headers: Mapping[str, str]
     format: Format = Format.STANDARD
     signatures: tuple[Scheme, ...] = (Scheme.V1,)
-    old_secret: str | None = None
-    old_secret_until: int = 0
+    old_secrets: tuple[OldSecret, ...] = ()
     private_key: str | None = None  # the project's, where v1a is asked for
     source: str = ""  # what CloudEvents call so
     shop: ShopConfig | None = None  # of a shop: its config, with its credentials
@@ -124,9 +130,7 @@ class Target:
         """Those that sign at `now` (milliseconds since 1970), the newest first; none where only v1a is asked for."""
         if Scheme.V1 not in self.signatures:
             return ()
-        if self.old_secret is None or now >= self.old_secret_until:
-            return (self.secret,)
-        return (self.secret, self.old_secret)
+        return (self.secret, *(old.secret for old in self.old_secrets if now < old.until))
 
     def __repr__(self) -> str:
         return f"Target(id={self.id!r}, kind={self.kind!r})"

@@ -4,6 +4,7 @@ A value, a list of values of which one must be there, or conditions: `{"gt": 5, 
 true}`, all of which must hold. What is asked of a path that leads nowhere does not hold, `{"exists": false}` excepted.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -11,6 +12,8 @@ MOST_PATHS = 16
 MOST_VALUES = 64
 LONGEST_PATH = 200
 LONGEST_TEXT = 500
+# All together, as JSON: each event is held against the filters of up to a thousand endpoints.
+MOST_CHARACTERS = 8_192
 
 _NOWHERE: Final = object()
 
@@ -21,7 +24,9 @@ def faults(chosen: Mapping[str, Any]) -> list[str]:
     """Everything that is wrong with a filter, in words that name the path."""
     if len(chosen) > MOST_PATHS:
         return [f"has {len(chosen)} paths; {MOST_PATHS} are the most"]
-    return [f"{path!r}: {fault}" for path, wanted in chosen.items() for fault in (*_path(path), *_wanted(wanted))]
+    found = [f"{path!r}: {fault}" for path, wanted in chosen.items() for fault in (*_path(path), *_wanted(wanted))]
+    size = 0 if found else len(json.dumps(chosen))
+    return [f"has {size} characters as JSON; {MOST_CHARACTERS} are the most"] if size > MOST_CHARACTERS else found
 
 
 def matches(chosen: Filter, event: Mapping[str, Any]) -> bool:

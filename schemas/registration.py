@@ -81,7 +81,8 @@ Filter = Annotated[
     dict[str, Any],
     AfterValidator(_filter),
     Field(
-        description="Dotted path in the event → value, list of values, or conditions gt, lt, prefix, exists; all hold.",
+        description="Dotted path in the event → value, list of values, or conditions gt, lt, prefix, exists; all hold."
+        f" At most {filters.MOST_CHARACTERS} characters as JSON.",
         examples=[{"data.vendor": "vanceai", "data.metadata.product_id": {"exists": True}}],
         json_schema_extra={"maxProperties": filters.MOST_PATHS, "propertyNames": {"maxLength": filters.LONGEST_PATH}},
     ),

@@ -167,10 +167,10 @@ async def running(
         deliver = Deliver(core, destinations, schedule, lambda: rng.uniform(-1, 1))
         core.hand_over = deliver.hand_over
         scan = delivery_scan(core, deliver)
-        deliver.wake_scan = core.wake_deliveries = scan.wake
-        streams = Streams(core, schedule, lambda: rng.uniform(-1, 1), scan.wake)
-        replays = Replays(core, scan.wake)
-        deliver.replayed = streams.replayed = replays.wake
+        core.wake_deliveries = scan.wake
+        streams = Streams(core, schedule, lambda: rng.uniform(-1, 1))
+        replays = Replays(core)
+        core.replayed = replays.wake
         destinations[streams.kind] = streams
         max_upload_bytes = round(settings.max_upload_mb * 1_000_000)
         sources = Sources(source_http, max_upload_bytes, settings.source_deadline_seconds)

@@ -189,7 +189,7 @@ class Branch:
         try:
             async with self.turns.admitted(job.number) as turn:
                 with self._heard():
-                    if self.turns.keeps_alive:
+                    if self.turns.keeps_alive and not job.prepared:
                         await self._upload(job, turn)
                     await self._token()
                     async with turn(Purpose.SUBMIT):
@@ -344,6 +344,7 @@ async def _broken(piece: Job | Row, fault: Exception) -> None:
 
 def _cut_off(row: Row) -> None:
     row.it = replace(row.it, state="unanswered")
+    row.job.prepared = True
     row.job.unanswered_since = row.job.unanswered_since or row.it.sent_at
 
 

@@ -55,6 +55,7 @@ class Job:
     state: str = "queued"  # held, sending, running
     due_at: int = 0
     tries: int = 0
+    prepared: bool = False  # for a call that is made again
     unanswered_since: int | None = None
     ended: str | None = None
     ended_at: float = 0

@@ -195,9 +195,9 @@ class VanceAISandbox(Sandbox[VanceAISettings, VanceAITask]):
     async def _progress(self, asked: Asked) -> web.Response:
         self._check(asked, needed=("trans_id",))
         task = self._task(asked)
-        if not task.ended.is_set():
-            self.check_pace(asked, task)
         status = task.says(_STATUS[task.state], "finish")
+        if status not in _FATE:
+            self.check_pace(asked, task)
         size = len(task.outputs["image"].data) if status == "finish" else 0
         return self._fine(asked, {"status": status, "filesize": str(size)})
 

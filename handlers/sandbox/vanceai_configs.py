@@ -56,7 +56,7 @@ def short_english(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Config:
-    """One config file. `models` maps each model_name to what it allows beside it (control nets, or scales)."""
+    """One config file. `models`: the model_names it knows."""
 
     name: str
     models: tuple[str, ...]
@@ -225,7 +225,7 @@ CONFIGS: Mapping[str, Config] = {
         key="job",
         name="enlarge",
         models=("EnlargeStable",),
-        params={"suppress_noise": whole(0, 100), "remove_blur": whole(0, 100), "scale": one_of("2x", "4x", "6x", "8x")},
+        params={"suppress_noise": whole(0, 100), "remove_blur": whole(0, 100), "scale": one_of("2x")},
         needed=frozenset({"scale"}),
         filter=_times,
     ),
@@ -303,8 +303,8 @@ def _control_nets(value: Any, style: str) -> tuple[ControlNet, ...]:
     entries = value if isinstance(value, list) else []
     good = [e for e in entries if _exactly(e, {"image_uid": text, "cn_name": one_of(*STYLES[style])})]
     nets = tuple(ControlNet(e["image_uid"], e["cn_name"]) for e in good)
-    if not entries or len(nets) != len(entries) or len({net.cn_name for net in nets}) != len(nets):
-        raise JconfigError(10001, "cn_configs: one or more of the style's own cn_name, each with an image_uid")
+    if not entries or len(nets) != len(entries) or len(set(nets)) != len(nets):
+        raise JconfigError(10001, "cn_configs: one or more of the style's own cn_name, each with an image_uid, once")
     return nets
 
 

@@ -90,6 +90,7 @@ _STATUSES: Mapping[int, Meaning] = {422: _UNFIT}
 # A question after a task of which the vendor knows nothing, by status: the code's name is documented nowhere.
 TASK_GONE = Meaning(ErrorClass.EXPIRED, "the vendor does not know the task any more", retryable=True)
 _GONE = frozenset({404, 410})
+_HTTP_STATUSES = range(100, 600)
 # Said before any work: a try more is no second bill.
 _NEVER_BEGUN = frozenset({"ERROR_INSUFFICIENT_RESOURCES", "EXCEEDING_LIMITS", "AI_SERVICE_FLOW_RESTRICTION"})
 
@@ -130,16 +131,28 @@ class Said:
 
 def no(payload: Mapping[str, Any], status: int) -> Said | None:
     """The no that an answer is, if it is one: by HTTP's status, or by the vendor's own beside a 200."""
-    number = reading.whole(payload.get("error_code")) or 0
+    number = _own_status(payload)
     if reading.fine(status) and number == 0:
         return None
     name, message = why(payload)
-    return Said(number or status, name, message, own=number != 0 or bool(name))
+    # Older numbers of the vendor's own are no statuses, and say less than HTTP's.
+    told = number if number in _HTTP_STATUSES or reading.fine(status) else status
+    return Said(told or status, name, message, own=number != 0 or bool(name))
+
+
+def _own_status(payload: Mapping[str, Any]) -> int:
+    """What the vendor itself says; 0 where that is fine, or nothing. The newest document has it in the detail alone."""
+    number = reading.whole(payload.get("error_code"))
+    if number is None:
+        number = reading.whole(reading.section(payload, "error_detail").get("status_code")) or 0
+        return 0 if reading.fine(number) else number
+    return number
 
 
 def why(payload: Mapping[str, Any]) -> tuple[str, str]:
     """The code's name and the vendor's words for it; empty where there are none."""
     detail = reading.section(payload, "error_detail")
-    name = reading.identifier(detail.get("code")) or reading.identifier(payload.get("error_code_str")) or ""
+    names = [reading.identifier(detail.get("code")), reading.identifier(payload.get("error_code_str"))]
+    name = next((known for known in names if known in CODES), None) or names[0] or names[1] or ""
     words = (reading.readable(detail.get("code_message")), reading.readable(detail.get("message")))
     return name, " ".join(filter(None, words)) or reading.readable(payload.get("error_msg"))

@@ -75,7 +75,7 @@ def fault(answer: Answer, secrets: tuple[str, ...], *, paid: bool = False, reuse
 
     `reused`: the request named a file that was not uploaded for it, and that may be gone by now.
     """
-    payload = said(answer)
+    payload = reading.said(answer, secrets)
     status, code = _status(answer.status, payload), _code(payload)
     if code is None and reading.fine(status):
         return None

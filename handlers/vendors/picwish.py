@@ -40,12 +40,15 @@ PACE = Pace(
     call=60.0,
     blocking_call=200.0,
     windows=(Window("account", 2, 1.0),),
+    # "Every 1 to 2 seconds"; the window makes it less. Whatever it lets through is worth a question.
+    least=1.0,
+    patience=0.05,
 )
 QUERY_SECONDS = 15.0
 NO_TASK = "00000000-0000-0000-0000-000000000000"
 RESULT_LIVES_SECONDS = 3600
 
-FINE = 200
+FINE, NOT_FOUND = 200, 404
 STATES: Mapping[int, UpdateState] = {
     0: UpdateState.RUNNING,  # queued; the text says "> 1 is processing", its own table has 0
     1: UpdateState.SUCCEEDED,
@@ -193,9 +196,9 @@ class PicWish(Vendor):
         """Asks for a task that never was: a refused key is told before a missing task."""
         answer = await self._query(account, Purpose.LOOK, next(iter(self.operations)), NO_TASK)
         fault = _fault(account, answer)
-        if fault is not None and fault.code != "404":
+        if fault is not None and fault.code != str(NOT_FOUND):
             raise fault
-        if "status" not in reading.json_object(answer.body, answer.headers.get("Content-Type", "")):
+        if "status" not in reading.said(answer, _secrets(account)):
             raise reading.unreadable("the answer has no status: this is not PicWish")
 
     async def prepare(self, account: Account, work: Work) -> Prepared:  # noqa: ARG002 - nothing is sent beforehand
@@ -226,7 +229,7 @@ class PicWish(Vendor):
 
     async def ask(self, account: Account, task: Task) -> Callback:
         answer = await self._query(account, Purpose.POLL, task.prepared.data["operation"], task.id)
-        callback = reading.callback(Via.POLL, answer, (account.secrets["api_key"],))
+        callback = reading.callback(Via.POLL, answer, _secrets(account))
         update = self.read(callback, task)
         if update.raw_state is None and update.progress is None:
             raise _fault(account, answer) or reading.unreadable("the answer to the question has no state")
@@ -272,7 +275,7 @@ class PicWish(Vendor):
         return f"{account.base_url.rstrip('/')}/api/tasks/visual/{self._slugs.get(operation, operation)}"
 
     def _submitted(self, account: Account, answer: Answer) -> Submitted:
-        reply = reading.callback(Via.REPLY, answer, (account.secrets["api_key"],))
+        reply = reading.callback(Via.REPLY, answer, _secrets(account))
         update = self.read(reply, None)
         if update.task_id is None:
             fault = _fault(account, answer, paid=True)
@@ -285,6 +288,10 @@ class PicWish(Vendor):
 
 def _key(account: Account) -> dict[str, str]:
     return {"X-API-KEY": account.secrets["api_key"]}
+
+
+def _secrets(account: Account) -> tuple[str, ...]:
+    return (account.secrets["api_key"],)
 
 
 def _field(value: Any) -> str:
@@ -306,25 +313,36 @@ def _status(http: int | None, payload: Mapping[str, Any]) -> int:
     return own if own is not None and own != FINE else http or FINE
 
 
+def _is_own(payload: Mapping[str, Any]) -> bool:
+    """Whether the vendor itself told a status, and not only HTTP."""
+    return reading.whole(payload.get("status")) is not None
+
+
 def _fault(account: Account, answer: Answer, *, paid: bool = False) -> VendorError | None:
     """The no that an answer is, if it is one."""
-    payload = reading.json_object(answer.body, answer.headers.get("Content-Type", ""))
+    payload = reading.said(answer, _secrets(account))
     status = _status(answer.status, payload)
     if reading.fine(status):
         return None
-    message = reading.redacted(reading.readable(payload.get("message")), (account.secrets["api_key"],))
-    # No idempotency key at this vendor: what broke after the task was made is made again, and paid again.
-    accepted = Accepted.UNKNOWN if paid and 500 <= status < 600 else Accepted.NO
-    return reading.refused(reading.by_status(status), status, message, answer.headers, accepted)
+    meaning, accepted = reading.by_status(status), Accepted.NO
+    if paid and 500 <= status < 600:
+        # No idempotency key at this vendor: what broke after the task was made is made again, and paid again.
+        accepted = Accepted.UNKNOWN
+    elif paid and meaning is reading.UNLISTED and _is_own(payload):
+        accepted = Accepted.UNLIKELY
+    message = reading.redacted(reading.readable(payload.get("message")), _secrets(account))
+    return reading.refused(meaning, status, message, answer.headers, accepted)
 
 
 def _read_status(said: Update, status: int) -> Update:
-    meaning = TASK_GONE if status == 404 else reading.by_status(status)
-    # An unlisted code counts where the vendor said it; a stray HTTP status is some proxy's.
-    stray = meaning is reading.UNLISTED and reading.whole(said.raw.get("status")) is None
+    meaning = TASK_GONE if status == NOT_FOUND else reading.by_status(status)
+    # A page without JSON, or an unlisted code that the body does not repeat, is some proxy's.
+    stray = not said.raw or (meaning is reading.UNLISTED and not _is_own(said.raw))
     if stray or not meaning.of_task:
         return said
-    return _failed(said, meaning, str(status), Charged.UNKNOWN)
+    failed = _failed(said, meaning, str(status), Charged.UNKNOWN)
+    # Right after its making a task may not be known yet: who asks again will see.
+    return replace(failed, state=UpdateState.MISSING) if meaning is TASK_GONE else failed
 
 
 def _failed(said: Update, meaning: Meaning, code: str, charged: Charged) -> Update:

@@ -170,6 +170,11 @@ def json_object(body: bytes, content_type: str = "") -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def said(answer: Answer, secrets: Sequence[str]) -> dict[str, Any]:
+    """The JSON object that an answer is, without our own secrets: gone before words are cut, which would leave half."""
+    return json_object(redacted_bytes(answer.body, secrets), answer.headers.get("Content-Type", ""))
+
+
 def anything(body: bytes, content_type: str = "") -> Any:
     """JSON of any shape or, failing that, form fields: for bodies that no document describes."""
     text = _decoded(body, content_type)
@@ -196,6 +201,7 @@ def link(value: Any) -> str | None:
     """A result's URL; who may follow it is for the address guard to say."""
     if not isinstance(value, str) or len(value) > _LONGEST_LINK:
         return None
+    value = value.strip()
     return value if value.lower().startswith(("http://", "https://")) else None
 
 

@@ -36,8 +36,8 @@ from schemas.callback import Callback, FoundOutput, Update, UpdateState, Via
 from schemas.catalogue import Operation
 from schemas.job import Charged, ErrorClass, Failure
 
-# "Such as to query the status ever 2 seconds"; the document gives no rate limit.
-PACE = Pace(first_poll=2.0, interval=2.0, deadline=600.0, call=30.0, blocking_call=300.0, watchdog=30.0)
+# "Such as to query the status ever 2 seconds": never sooner. The document gives no rate limit.
+PACE = Pace(first_poll=2.0, interval=2.0, deadline=600.0, call=30.0, blocking_call=300.0, least=2.0, watchdog=30.0)
 UPLOAD_SECONDS = 120.0
 PROGRESS_SECONDS = 15.0
 DOWNLOAD_SECONDS = 300.0
@@ -259,7 +259,7 @@ def _meaning(code: int, endpoint: str) -> Meaning:
 
 def _fault(answer: Answer, endpoint: str, secrets: tuple[str, ...], *, paid: bool = False) -> VendorError | None:
     """The no that an answer is, if it is one."""
-    payload = reading.json_object(answer.body, answer.headers.get("Content-Type", ""))
+    payload = reading.said(answer, secrets)
     code = reading.whole(payload.get("code"))
     if code == FINE or (code is None and reading.fine(answer.status)):
         return None
@@ -280,8 +280,7 @@ def _data(answer: Answer, endpoint: str, secrets: tuple[str, ...], *, paid: bool
     fault = _fault(answer, endpoint, secrets, paid=paid)
     if fault is not None:
         raise fault
-    body = reading.redacted_bytes(answer.body, secrets)
-    return reading.section(reading.json_object(body, answer.headers.get("Content-Type", "")), "data")
+    return reading.section(reading.said(answer, secrets), "data")
 
 
 def _read_code(code: int, endpoint: str, payload: Mapping[str, Any], task_id: str | None) -> Update:

@@ -69,11 +69,12 @@ def _config(
 
 
 def _nets(params: Mapping[str, Any], given: Collection[str]) -> Sequence[Mapping[str, str]]:
-    """The control nets, each with the input it looks at."""
+    """The control nets, each with the input it looks at, and each of these pairs once."""
     style = params.get("model_name", next(iter(STYLES)))
     asked = params.get("cn_configs") or [{"cn_name": STYLES[style][0]}]
     own = CONTROL.name if CONTROL.name in given else IMAGE.name
-    return [{"image_uid": own, **net} for net in asked]
+    pairs = dict.fromkeys((net.get("image_uid", own), net["cn_name"]) for net in asked)
+    return [{"image_uid": image, "cn_name": name} for image, name in pairs]
 
 
 def _text(value: Mapping[str, Any]) -> str:

@@ -31,16 +31,22 @@ _SPARES: Mapping[int, int] = {100: 2, 10: 1}
 
 @dataclass(frozen=True, slots=True)
 class Care:
-    """How carefully a promise is judged: whether a question is given an ample time to arrive, and what is kept back."""
+    """How carefully a promise is judged: whether a question is given an ample time to arrive, and what is kept back.
+
+    `doubts`: who was in flight at a start is asked at once, whenever the store says that it was last asked.
+    """
 
     ample: bool
+    doubts: bool = True
     spare_ms: int = 0
     spares: bool = False
 
 
 _NEW = Care(ample=True, spare_ms=SPARE_MS, spares=True)
 _AMPLE = Care(ample=True)
-_BARE = Care(ample=False)
+# What the store says is true, if not all there is to it: where there is no place for more, that is enough.
+_SURE = Care(ample=True, doubts=False)
+_BARE = Care(ample=False, doubts=False)
 
 
 class Keeping:
@@ -110,6 +116,8 @@ class Keeping:
 
     def _anew(self, now: int) -> Timetable:
         found = timetable(self._chains(now, _AMPLE), now)
+        if not found.kept and self._in_doubt:
+            found = timetable(self._chains(now, _SURE), now)
         if not found.kept:
             found = followed(self._promised, self._chains(now, _BARE), now, _SLIP_MS)
         return found if found.kept else timetable(self._chains(now, _BARE), now)
@@ -141,6 +149,10 @@ class Keeping:
         return (
             not self._in_flight and not timetable(self._chains(now, care, wait, only=admission, empty=True), now).kept
         )
+
+    @property
+    def _in_doubt(self) -> bool:
+        return any(task.unsure for member in self._members for task in member.tasks.values())
 
     @property
     def _in_flight(self) -> bool:
@@ -185,7 +197,7 @@ class Keeping:
                 if task.nameless and now > task.kept_at + round(1000 * (member.pace.keep_alive or 0)):
                     continue  # too late
                 # Of an unsure one nobody knows how it fared: it is due at once.
-                last = now - self.period(member, care) if task.unsure else task.kept_at
+                last = now - self.period(member, care) if task.unsure and care.doubts else task.kept_at
                 chain = Chain(
                     task.key,
                     now if task is asked else task.asking_since or last,

@@ -21,7 +21,7 @@ _SPANS = len(_EDGES) - 1
 _MEMORY = 200
 # What is believed before anything was seen, in answers: any life is as likely as one twice as long.
 _PRIOR = 0.5
-_BY_EARLIER = 0.8
+_BY_EARLIER = 0.9
 # Fewer answers say nothing.
 ENOUGH = 5
 _NEVER = 1e-9
@@ -99,10 +99,6 @@ class Lives:
         span = bisect_left(self._alive, -left, key=neg) - 1
         part = (self._alive[span] - left) / (self._alive[span] - self._alive[span + 1])
         return _EDGES[span] + (_EDGES[span + 1] - _EDGES[span]) * part
-
-    def median(self) -> float:
-        """Seconds; half of the tasks live longer."""
-        return next(high for high, alive in zip(_EDGES[1:], self._alive[1:], strict=True) if alive <= 0.5)
 
     def as_json(self) -> str:
         return json.dumps([round(weight, 6) for weight in self._weights])

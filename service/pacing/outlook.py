@@ -6,7 +6,7 @@ from service.pacing.lives import Outlook
 from service.pacing.waits import Member, Tracked
 
 # From here on a question is taken to be the last one: few are wasted, and a place is free earlier.
-LIKELY = 0.9
+LIKELY = 0.8
 # After so long a task is a long one: where nothing is known of such tasks, it is asked half as often.
 _LONG_MS = 60_000
 

@@ -21,6 +21,8 @@ from service.store.vendor_requests import Request
 REFUSED_MS = 1_000
 # A vendor may not know a task at once.
 MISSED_MEANS_LOST = 2
+# For so long, in seconds, a vendor may not know a task that it has just made; at one with a keep-alive, for as long.
+NEWBORN_SECONDS = 10.0
 LONGEST_REFUSED_MS = 60_000
 # Between two tries to keep a task alive, where the vendor has not counted the first.
 AGAIN_MS = 200
@@ -259,7 +261,7 @@ class Turns:
         """The vendor did not know it. Whether that means that it is lost: told twice, and not just after its making."""
         task.missed += 1
         age_ms = self._clock.monotonic() - task.begun_at
-        return task.missed >= MISSED_MEANS_LOST and age_ms > 1000 * (self._pace.keep_alive or 0)
+        return task.missed >= MISSED_MEANS_LOST and age_ms > 1000 * (self._pace.keep_alive or NEWBORN_SECONDS)
 
     def finished(self, task: Tracked) -> tuple[str, Lives]:
         """It was found finished at the question that is under way: its operation, and what is now known of it."""

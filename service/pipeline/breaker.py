@@ -54,7 +54,7 @@ class Breaker:
     @property
     def remembers(self) -> bool:
         """Something that is in no row."""
-        return self.failures > 0 or self.broken_at is not None
+        return self.failures > 0 or self.broken_at is not None or self.rest_until > 0
 
     @property
     def not_before(self) -> int:
@@ -90,7 +90,9 @@ class Breaker:
         if self.failing_since is None:
             self.failing_since = now
         if self.broken_at is not None:
-            return Mark.HOPELESS if now - self.failing_since >= AUTO_DISABLE_MS else None
+            # After a start or a change by failures of its own: for most of the time nobody may have asked it.
+            sure = self.failures > FAILURES_BEFORE_BROKEN
+            return Mark.HOPELESS if sure and now - self.failing_since >= AUTO_DISABLE_MS else None
         if self.failures >= FAILURES_BEFORE_BROKEN:
             self.broken_at = now
             return Mark.BROKEN

@@ -142,6 +142,8 @@ class Core:
     hand_over: Callable[[Announced], None] = lambda _: None
     # Deliveries are due that nobody here was told of.
     wake_deliveries: Callable[[], None] = lambda: None
+    # Something that a replay owes is settled.
+    replayed: Callable[[], None] = lambda: None
     wake: Callable[[str, str], None] = lambda _step, _vendor: None
     job_ended: Callable[[Job], None] = lambda _: None
 

@@ -69,8 +69,6 @@ class Deliver:
         self._most_under_way = min(most_under_way, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 2 // 5)
         self._steps = StepsOf(core)
         self._stopping = False
-        self.wake_scan: Callable[[], None] = lambda: None
-        self.replayed: Callable[[], None] = lambda: None
 
     # --- what comes in -------------------------------------------------------------------------------------------
 
@@ -100,19 +98,29 @@ class Deliver:
     async def next_due(self) -> int | None:
         return await self._core.db.read(deliveries.next_due)
 
-    def endpoint_changed(self, endpoint: int) -> None:
-        """Its row was patched, disabled or deleted: what the lane knows is stale."""
+    def endpoint_changed(self, endpoint: int, *, anew: bool = False) -> None:
+        """Its row was patched, disabled or deleted: what the lane knows is stale. `anew`: of its receiver, too, for it
+        is another one, or somebody vouches for it.
+        """
         self._core.bells.ring(endpoint_topic(endpoint))
         lane = self._lanes.get(endpoint)
         if lane is not None:
+            if anew:
+                lane.breaker = Breaker()
+            remembers = lane.remembers
             lane.unload()
-            # What was known of the receiver may have been the old address's.
-            lane.breaker = Breaker()
             self._wake(lane)
-            if lane.remembers and lane.filling is None and not self._stopping:
-                # When its attempts began is worth keeping, unless it was deleted.
+            if remembers and lane.filling is None and not self._stopping:
+                # What it remembers is worth keeping, unless it was deleted.
                 lane.filling = self._spawn(self._load(lane))
             self._drop_if_idle(lane)
+
+    def probe_now(self, endpoint: int) -> None:
+        """Somebody wants it to be tried: if its receiver is broken, it is asked at once, and not at its next turn."""
+        lane = self._lanes.get(endpoint)
+        if lane is not None:
+            lane.breaker.probe_at = 0
+            self._wake(lane)
 
     @property
     def pending(self) -> int:
@@ -320,16 +328,13 @@ class Deliver:
         broken, cautious = lane.breaker.broken_at is not None, lane.breaker.cautious
         mark = lane.breaker.judge(attempt, now, jitter)
         ordered = lane.endpoint is not None and lane.endpoint.terms.ordered
-        await self._recorder.record(Tried(owed, attempt, verdict, message.type, ordered, mark))
+        await self._recorder.record(Tried(owed, attempt, verdict, message.type, message.at, ordered, mark))
         if mark is Mark.HOPELESS or attempt.outcome in ENDING:
             lane.unload()
         elif cautious and not lane.breaker.cautious:
             if broken and (lane.filling is None or lane.resting):
                 lane.sort()
             self._wake(lane)
-        if verdict.next_at is not None:
-            self.wake_scan()
-        self._count(owed, message, attempt, verdict)
         if verdict.state is DeliveryState.DELIVERED:
             # Asked first: of a line that nobody sees, its making would be most of the cost.
             if log_module.shows(logging.DEBUG):
@@ -345,16 +350,6 @@ class Deliver:
             error=attempt.error,
             retry_at=verdict.next_at,
         )
-
-    def _count(self, owed: Owed, message: Message, attempt: Attempt, verdict: retry.Verdict) -> None:
-        metrics = self._core.metrics
-        metrics.attempts.note(attempt.ms / 1000, attempt.outcome)
-        if verdict.next_at is None:
-            metrics.settled.bump(verdict.state)
-            if owed.replay:
-                self.replayed()
-        if owed.attempts == 0 and not owed.replay:
-            metrics.first_attempt.note(max(attempt.started_at - message.at, 0) / 1000)
 
 
 async def _put_away(tx: Tx, endpoint: int, now: int) -> bool:

@@ -58,7 +58,7 @@ class Poll:
             await self._no_answer(submission, contracted, tracked, error)
             return
         update, asked_at = contracted.vendor.read(answer, task), turns.asked_at(tracked)
-        if update.state is UpdateState.MISSING and turns.missing(tracked):
+        if update.state is UpdateState.MISSING and (turns.missing(tracked) or self._is_late(submission, update)):
             await self._lost(submission, contracted, tracked, update)
         elif update.final:
             await self._finished(submission, contracted, tracked, answer, asked_at)
@@ -76,9 +76,16 @@ class Poll:
         self._core.metrics.callbacks.bump(submission.vendor, answer.via)
         self._core.wake(jobs.Step.CONCLUDE, submission.vendor)
 
+    def _is_late(self, submission: Submission, update: Update) -> bool:
+        """Of a task that is missing this long, the vendor's own reason says more than the deadline."""
+        return update.failure is not None and self._core.clock.now() >= submission.deadline_at
+
     async def _lost(self, submission: Submission, contracted: Contracted, tracked: Tracked, update: Update) -> None:
         """The vendor has dropped the task: what it may have charged, nobody can tell, and so nothing is sent again."""
         contracted.turns.forget(tracked)
+        if update.failure is not None:
+            await self._fail(submission, contracted, update.failure)
+            return
         message = "the vendor does not know the task any more; a task that is not asked in time is dropped there"
         lost = Failure(ErrorClass.LOST, update.raw_state or "404", message, retryable=True)
         await self._fail(submission, contracted, lost)

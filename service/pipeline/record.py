@@ -33,13 +33,15 @@ GONE = 410
 class Tried:
     """A delivery after an attempt, and what is to become of it.
 
-    `ordered`: its endpoint is sent one at a time, as far as this node knows. `mark`: what it says of the receiver.
+    `written_at`: when its event was. `ordered`: its endpoint is sent one at a time, as far as this node knows. `mark`:
+    what it says of the receiver.
     """
 
     owed: Owed
     attempt: Attempt
     verdict: retry.Verdict
     event_type: str
+    written_at: int
     ordered: bool = False
     mark: Mark | None = None
 
@@ -111,12 +113,25 @@ class Recorder:
         for announced in written.announced:
             self._core.tell(announced)
         for entry in tried:
-            self._core.metrics.answers.bump(entry.attempt.outcome, entry.attempt.answer)
+            self._count(entry)
+        if any(entry.verdict.next_at is not None for entry in tried):
+            self._core.wake_deliveries()
         self._take(written.promoted)
         for _, done in some:
             # Nobody waits any more for what was under way when the service was stopped.
             if not done.done():
                 done.set_result(None)
+
+    def _count(self, tried: Tried) -> None:
+        owed, attempt, verdict, metrics = tried.owed, tried.attempt, tried.verdict, self._core.metrics
+        metrics.answers.bump(attempt.outcome, attempt.answer)
+        metrics.attempts.note(attempt.ms / 1000, attempt.outcome)
+        if verdict.next_at is None:
+            metrics.settled.bump(verdict.state)
+            if owed.replay:
+                self._core.replayed()
+        if owed.attempts == 0 and not owed.replay:
+            metrics.first_attempt.note(max(attempt.started_at - tried.written_at, 0) / 1000)
 
 
 async def write_down(tx: Tx, core: Core, tried: Sequence[Tried], now: int) -> Written:

@@ -179,11 +179,10 @@ async def step(tx: Tx, replay: Replay, now: int) -> bool:
 
 
 class Replays:
-    """Takes each running replay further. `wake_scan`: something is due in the store."""
+    """Takes each running replay further."""
 
-    def __init__(self, core: Core, wake_scan: Callable[[], None]) -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
-        self._wake_scan = wake_scan
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -247,5 +246,5 @@ class Replays:
         if await core.db.read(replays.unsettled, replay.endpoint, MOST_UNSETTLED) > MOST_UNSETTLED - PAGE:
             return False
         moved = await core.db.write(step, replay, core.clock.now())
-        self._wake_scan()
+        core.wake_deliveries()
         return moved

@@ -95,23 +95,19 @@ class _Stream:
 
 
 class Streams(Destination):
-    """`jitter()` gives a random number from -1 to 1; `wake_scan` is told of retries."""
+    """`jitter()` gives a random number from -1 to 1."""
 
     kind = STREAM
     deadline = words.DEADLINE
 
-    def __init__(
-        self, core: Core, schedule: tuple[int, ...], jitter: Callable[[], float], wake_scan: Callable[[], None]
-    ) -> None:
+    def __init__(self, core: Core, schedule: tuple[int, ...], jitter: Callable[[], float]) -> None:
         self._core = core
         self._schedule = schedule
         self._jitter = jitter
-        self._wake_scan = wake_scan
         self._recorder = Recorder(core)
         self._streams: dict[str, _Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
-        self.replayed: Callable[[], None] = lambda: None
 
     # --- connections ---------------------------------------------------------------------------------------------
 
@@ -315,18 +311,9 @@ class Streams(Destination):
     async def _record(
         self, stream: _Stream, schedule: tuple[int, ...], owed: Owed, message: Message, attempt: Attempt
     ) -> retry.Verdict:
-        now, metrics = self._core.clock.now(), self._core.metrics
+        now = self._core.clock.now()
         verdict = retry.verdict(schedule, attempt, owed.tries + 1, now, self._jitter())
-        await self._recorder.record(Tried(owed, attempt, verdict, message.type))
-        metrics.attempts.note(attempt.ms / 1000, attempt.outcome)
-        if verdict.next_at is None:
-            metrics.settled.bump(verdict.state)
-            if owed.replay:
-                self.replayed()
-        else:
-            self._wake_scan()
-        if owed.attempts == 0 and not owed.replay:
-            metrics.first_attempt.note(max(attempt.started_at - message.at, 0) / 1000)
+        await self._recorder.record(Tried(owed, attempt, verdict, message.type, message.at))
         if attempt.outcome is Outcome.SLOW_DOWN:
             wait = 1.0 if attempt.retry_after is None else attempt.retry_after
             stream.not_before = now + round(min(wait * 1000, retry.LONGEST_RETRY_AFTER))

@@ -7,13 +7,17 @@ import json
 
 from handlers import standardwebhooks
 from schemas import formats, ids
-from schemas.endpoint import Endpoint, Format, Scheme, Target, Terms
+from schemas.endpoint import Endpoint, Format, OldSecret, Scheme, Target, Terms
+from schemas.problem import Problem, not_found
 from schemas.shop import SHOPS, SealedConfig, ShopConfig
 from service.pipeline.core import Core
 from service.security.vault import Vault
-from service.store import projects, signing_keys
+from service.store import endpoints, projects, signing_keys
 from service.store.database import Reader, Tx
 from service.store.signing_keys import SigningKey
+
+# Each is one more signature of every delivery.
+MOST_OLD_SECRETS = 4
 
 
 async def target_of(core: Core, endpoint: Endpoint) -> Target:
@@ -22,7 +26,6 @@ async def target_of(core: Core, endpoint: Endpoint) -> Target:
     sealed, source = None, ""
     if Scheme.V1A in terms.signatures or terms.format is Format.CLOUDEVENTS:
         sealed, source = await core.db.read(_of_project, core.installation, endpoint.project, terms)
-    old = endpoint.sealed_old_secret
     return Target(
         id=endpoint.id,
         kind=endpoint.kind,
@@ -31,12 +34,39 @@ async def target_of(core: Core, endpoint: Endpoint) -> Target:
         headers=json.loads(vault.open(endpoint.id, terms.sealed_headers)),
         format=terms.format,
         signatures=terms.signatures,
-        old_secret=None if old is None else vault.open(endpoint.id, old),
-        old_secret_until=endpoint.old_secret_until or 0,
+        old_secrets=_old_secrets(vault, endpoint),
         private_key=None if sealed is None else vault.open(sealed.id, sealed.sealed_private_key),
         source=source,
         shop=shop_of(vault, endpoint),
     )
+
+
+def _old_secrets(vault: Vault, endpoint: Endpoint) -> tuple[OldSecret, ...]:
+    """The newest first."""
+    sealed = endpoint.sealed_old_secrets
+    if sealed is None:
+        return ()
+    return tuple(OldSecret(until, secret) for until, secret in json.loads(vault.open(endpoint.id, sealed)))
+
+
+async def rotate(tx: Tx, vault: Vault, endpoint: int, made: str, until: int, now: int) -> None:
+    """The secret `made` signs from now on; the one before until `until`, and those before it as long as was told then.
+
+    Where `until` is now, none of them does any more. Raises Problem 404, 409, and WrongKey.
+    """
+    current = await endpoints.locked(tx, endpoint)
+    if current is None:
+        raise not_found("endpoint")
+    old = []
+    if until > now:
+        before = OldSecret(until, vault.open(current.id, current.sealed_secret))
+        old = [before, *(kept for kept in _old_secrets(vault, current) if kept.until > now)]
+    if len(old) > MOST_OLD_SECRETS:
+        detail = f"{MOST_OLD_SECRETS} secrets from before still sign; overlap_seconds 0 ends all of them at once."
+        raise Problem(409, "too_many_rotations", detail)
+    sealed = vault.seal(current.id, json.dumps([(kept.until, kept.secret) for kept in old])) if old else None
+    ends = max((kept.until for kept in old), default=None)
+    await endpoints.rotate(tx, endpoint, vault.seal(current.id, made), sealed, ends, now)
 
 
 def shop_of(vault: Vault, endpoint: Endpoint) -> ShopConfig | None:

@@ -178,7 +178,7 @@ async def in_hand(reader: Reader, rows: Sequence[int], node: int) -> set[int]:
 
 
 async def delivered(tx: Tx, rows: Sequence[int], node: int, attempts: int, now: int) -> list[Settled]:
-    """Settle many that were delivered at the same number of attempts: those that were this node's, or nobody's."""
+    """Settle many that were delivered at their attempt of this number: those that were this node's, or nobody's."""
     settled: list[Settled] = []
     for places in _places(rows):
         values = {"node": node, "attempts": attempts, "now": now, **places}
@@ -194,13 +194,16 @@ def _places(rows: Sequence[int]) -> Iterator[dict[str, int]]:
 
 
 async def settle(tx: Tx, delivery: int, node: int, state: DeliveryState, attempts: int, now: int) -> Settled | None:
-    """Nothing more will be tried, or (`held`) not now. None where the row is no longer this node's."""
+    """Nothing more will be tried, or (`held`) not now. None where the row is no longer this node's, or another attempt
+    has this number.
+    """
     values = {"delivery": delivery, "node": node, "state": state, "attempts": attempts, "now": now}
     row = await tx.one(_SQL["settle"], values)
     return None if row is None else _settled(row)
 
 
 async def retry(tx: Tx, delivery: int, node: int, attempts: int, at: int) -> bool:
+    """False as for `settle`."""
     values = {"delivery": delivery, "node": node, "attempts": attempts, "retry_at": at}
     return await tx.run(_SQL["retry"], values) == 1
 

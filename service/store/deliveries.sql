@@ -38,12 +38,13 @@ WHERE endpoint_id = :endpoint AND state = 'pending' AND (due_at IS NOT NULL OR n
 -- name: next_due
 SELECT MIN(due_at) AS due_at FROM deliveries WHERE due_at IS NOT NULL;
 
--- A delivery that was held while its attempt was under way still counts as what that attempt came to.
+-- A delivery that was held while its attempt was under way still counts as what that attempt came to. One that was paused
+-- and resumed meanwhile may have two attempts under way: the first that ends counts, and the other finds its number taken.
 -- name: settle
 UPDATE deliveries SET state = :state, attempts = :attempts, retry_at = NULL, due_at = NULL, node = NULL,
     held_at = CASE WHEN CAST(:state AS TEXT) = 'held' THEN COALESCE(held_at, CAST(:now AS BIGINT)) END,
     finished_at = CASE WHEN CAST(:state AS TEXT) <> 'held' THEN CAST(:now AS BIGINT) END
-WHERE id = :delivery AND node = :node AND state IN ('pending', 'held')
+WHERE id = :delivery AND node = :node AND attempts < :attempts AND state IN ('pending', 'held')
 RETURNING id, endpoint_id, head;
 
 -- SQLite's one writer has them anyway.
@@ -64,7 +65,7 @@ SELECT id FROM deliveries WHERE node = :node AND state = 'pending' AND id IN (
 -- name: delivered
 UPDATE deliveries SET state = 'delivered', attempts = :attempts, retry_at = NULL, due_at = NULL, node = NULL,
     finished_at = :now
-WHERE (node = :node OR (node IS NULL AND attempts < :attempts)) AND state IN ('pending', 'held') AND id IN (
+WHERE (node = :node OR node IS NULL) AND attempts < :attempts AND state IN ('pending', 'held') AND id IN (
     :row_0, :row_1, :row_2, :row_3, :row_4, :row_5, :row_6, :row_7,
     :row_8, :row_9, :row_10, :row_11, :row_12, :row_13, :row_14, :row_15
 )
@@ -74,7 +75,7 @@ RETURNING id, endpoint_id, head;
 UPDATE deliveries SET attempts = :attempts, node = NULL,
     retry_at = CASE WHEN state = 'pending' THEN CAST(:retry_at AS BIGINT) END,
     due_at = CASE WHEN state = 'pending' THEN CAST(:retry_at AS BIGINT) END
-WHERE id = :delivery AND node = :node AND state IN ('pending', 'held');
+WHERE id = :delivery AND node = :node AND attempts < :attempts AND state IN ('pending', 'held');
 
 -- name: hold
 UPDATE deliveries SET state = 'held', held_at = :now, due_at = NULL, retry_at = NULL

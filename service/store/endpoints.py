@@ -99,8 +99,7 @@ def _endpoint(row: Row) -> Endpoint:
         updated_at=row["updated_at"],
         failing_since=row["failing_since"],
         broken_at=row["broken_at"],
-        sealed_old_secret=row["old_secret"],
-        old_secret_until=row["old_secret_until"],
+        sealed_old_secrets=row["old_secrets"],
         hook=row["hook"],
     )
 
@@ -183,10 +182,18 @@ async def change(tx: Tx, endpoint: int, terms: Terms, now: int) -> None:
     await tx.run(_SQL["change"], {"endpoint": endpoint, "now": now, "hook": digest(terms), **_values(terms)})
 
 
-async def rotate(tx: Tx, endpoint: int, sealed_secret: str, old_until: int, now: int) -> bool:
-    """Another secret; the one before signs beside it until `old_until`. False where the endpoint is gone."""
-    values = {"endpoint": endpoint, "secret": sealed_secret, "old_until": old_until, "now": now}
-    return await tx.run(_SQL["rotate"], values) == 1
+async def rotate(
+    tx: Tx, endpoint: int, sealed_secret: str, sealed_old_secrets: str | None, old_until: int | None, now: int
+) -> None:
+    """Another secret; those before sign beside it, the last of them until `old_until`. None: there is no such one."""
+    values = {
+        "endpoint": endpoint,
+        "secret": sealed_secret,
+        "old_secrets": sealed_old_secrets,
+        "old_until": old_until,
+        "now": now,
+    }
+    await tx.run(_SQL["rotate"], values)
 
 
 async def drop_old_secrets(tx: Tx, now: int, limit: int) -> int:

@@ -47,16 +47,13 @@ UPDATE endpoints SET url = :url, events = :events, channels = :channels, filter 
     hook = CASE WHEN hook IS NOT NULL THEN CAST(:hook AS TEXT) END
 WHERE id = :endpoint AND deleted_at IS NULL;
 
--- What is sealed stays as it is: both secrets belong to the same endpoint.
 -- name: rotate
-UPDATE endpoints SET secret = :secret, updated_at = :now,
-    old_secret = CASE WHEN CAST(:old_until AS BIGINT) > :now THEN secret END,
-    old_secret_until = CASE WHEN CAST(:old_until AS BIGINT) > :now THEN CAST(:old_until AS BIGINT) END
+UPDATE endpoints SET secret = :secret, old_secrets = :old_secrets, old_secrets_until = :old_until, updated_at = :now
 WHERE id = :endpoint AND deleted_at IS NULL;
 
 -- name: drop_old_secrets
-UPDATE endpoints SET old_secret = NULL, old_secret_until = NULL
-WHERE id IN (SELECT id FROM endpoints WHERE old_secret_until <= :now ORDER BY old_secret_until LIMIT :limit);
+UPDATE endpoints SET old_secrets = NULL, old_secrets_until = NULL
+WHERE id IN (SELECT id FROM endpoints WHERE old_secrets_until <= :now ORDER BY old_secrets_until LIMIT :limit);
 
 -- name: disable
 UPDATE endpoints SET state = 'disabled', disabled_reason = :reason, updated_at = :now
@@ -72,8 +69,10 @@ WHERE id = :endpoint AND state <> 'enabled' AND deleted_at IS NULL;
 UPDATE endpoints SET state = 'paused', updated_at = :now
 WHERE id = :endpoint AND state = 'enabled' AND deleted_at IS NULL;
 
+-- While it was paused it has not failed. Whether its receiver is well again, the next attempt shows.
 -- name: resume
-UPDATE endpoints SET state = 'enabled', updated_at = :now
+UPDATE endpoints SET state = 'enabled', updated_at = :now,
+    failing_since = CASE WHEN failing_since IS NOT NULL THEN CAST(:now AS BIGINT) END
 WHERE id = :endpoint AND state = 'paused' AND deleted_at IS NULL;
 
 -- Several nodes may find the same out: the first says since when.

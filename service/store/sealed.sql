@@ -5,12 +5,12 @@ SELECT id AS key, secret AS text FROM endpoints WHERE id > :beyond ORDER BY id L
 UPDATE endpoints SET secret = :anew WHERE id = :key AND secret = :was;
 
 -- name: page_of_old_secrets
-SELECT id AS key, old_secret AS text FROM endpoints
-WHERE old_secret_until IS NOT NULL AND old_secret IS NOT NULL AND id > :beyond
+SELECT id AS key, old_secrets AS text FROM endpoints
+WHERE old_secrets_until IS NOT NULL AND old_secrets IS NOT NULL AND id > :beyond
 ORDER BY id LIMIT :limit;
 
 -- name: change_old_secret
-UPDATE endpoints SET old_secret = :anew WHERE id = :key AND old_secret = :was;
+UPDATE endpoints SET old_secrets = :anew WHERE id = :key AND old_secrets = :was;
 
 -- name: page_of_headers
 SELECT id AS key, headers AS text FROM endpoints WHERE id > :beyond ORDER BY id LIMIT :limit;

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from handlers import standardwebhooks
 from handlers.destinations.contract import Checkable, Message, NoSteps
 from schemas import ids, subscriptions
-from schemas.delivery import Outcome
+from schemas.delivery import ARRIVED
 from schemas.endpoint import STREAM, Endpoint, EndpointState, Scheme, Target, Terms
 from schemas.event import envelope, rfc3339
 from schemas.event_types import TEST_TYPE
@@ -110,8 +110,9 @@ async def change(request: Request, who: Principal) -> Response:
         raise invalid([FieldError(name, reason) for name, reason in sorted(wrong.items())])
     _must_be_public(site, patch.url, None)
     await site.core.db.write(_change, site, endpoint, patch)
-    site.deliver.endpoint_changed(endpoint.row)
-    site.deliver.wake_scan()
+    # With another key at the same address its receiver may be well, too.
+    site.deliver.endpoint_changed(endpoint.row, anew=bool({"url", "headers", "config"} & patch.model_fields_set))
+    site.core.wake_deliveries()
     return Answer(shown.endpoint(await find(request, who)))
 
 
@@ -164,8 +165,8 @@ async def _turned(request: Request, who: Principal, unit: Callable[[Tx, Endpoint
     site = site_of(request)
     endpoint = await find(request, who)
     await site.core.db.write(unit, endpoint, site.clock.now())
-    site.deliver.endpoint_changed(endpoint.row)
-    site.deliver.wake_scan()
+    site.deliver.endpoint_changed(endpoint.row, anew=True)
+    site.core.wake_deliveries()
     return Answer(shown.endpoint(await find(request, who)))
 
 
@@ -240,7 +241,7 @@ async def test(request: Request, who: Principal) -> Response:
     message = written(Message(event_id, TEST_TYPE, body.encode(), now), target)
     attempt = await site.destinations[endpoint.kind].send(message, target, NoSteps())
     told: subscriptions.TestShot = {
-        "delivered": attempt.outcome in (Outcome.DELIVERED, Outcome.LAST),
+        "delivered": attempt.outcome in ARRIVED,
         "event": event_id,
         "at": rfc3339(attempt.started_at),
         "status": attempt.status,

@@ -61,8 +61,8 @@ async def create(request: Request, who: Principal) -> Response:
     subscribed = await site.core.db.write(subscribe, who.project, new, now)
     hook = subscribed.hook
     if subscribed.woken:
-        site.deliver.endpoint_changed(hook.row)
-        site.deliver.wake_scan()
+        site.deliver.endpoint_changed(hook.row, anew=True)
+        site.core.wake_deliveries()
     return Answer(shown.hook(hook), 201 if subscribed.made else 200, {"Location": f"/v1/hooks/{hook.id}"})
 
 

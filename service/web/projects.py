@@ -108,8 +108,10 @@ def _key(public_id: str, role: str, name: str, created_at: int) -> tenants.Key:
 
 
 async def revoke_key(request: Request, who: Principal) -> Response:
-    site = site_of(request)
-    await site.core.db.write(_revoke, who.project, request.path_params["id"], site.clock.now())
+    """At once, for streams that are open too."""
+    site, key = site_of(request), request.path_params["id"]
+    await site.core.db.write(_revoke, who.project, key, site.clock.now())
+    site.following.revoked(key)
     return Response(status_code=204)
 
 

@@ -23,7 +23,8 @@ async def redeliver(request: Request, who: Principal) -> Response:
     site = site_of(request)
     public_id = request.path_params["id"]
     delivery = await site.core.db.write(replay.redeliver, who.project, public_id, site.clock.now())
-    site.deliver.wake_scan()
+    site.deliver.probe_now(delivery.endpoint_row)
+    site.core.wake_deliveries()
     return Answer(shown.delivery(delivery), 202)
 
 

@@ -5,14 +5,12 @@ from starlette.responses import Response
 
 from handlers import standardwebhooks
 from schemas import subscriptions
-from schemas.endpoint import Endpoint
 from schemas.event import rfc3339
-from schemas.problem import not_found
 from schemas.registration import Rotation
 from service.pipeline.core import Core
+from service.pipeline.target import rotate
 from service.pipeline.target import signing_key as key_of
-from service.store import endpoints, projects, signing_keys
-from service.store.database import Tx
+from service.store import projects, signing_keys
 from service.store.keys import Principal
 from service.store.signing_keys import SigningKey
 from service.web.endpoints import find
@@ -31,21 +29,16 @@ async def secret(request: Request, who: Principal) -> Response:
 
 
 async def rotate_secret(request: Request, who: Principal) -> Response:
-    """A new secret at once; until the overlap ends, the one before signs too."""
+    """A new secret at once; until its overlap ends, the one before signs too."""
     site = site_of(request)
     wanted = await read_model(request, Rotation, optional=True)
     endpoint = await find(request, who)
     made, now = standardwebhooks.new_secret(), site.clock.now()
     until = now + wanted.overlap_seconds * 1000
-    await site.core.db.write(_rotate, endpoint, site.core.vault.seal(endpoint.id, made), until, now)
+    await site.core.db.write(rotate, site.core.vault, endpoint.row, made, until, now)
     site.deliver.endpoint_changed(endpoint.row)
     told: subscriptions.RotatedSecret = {"secret": made, "old_secret_expires_at": rfc3339(until)}
     return Answer(told)
-
-
-async def _rotate(tx: Tx, endpoint: Endpoint, sealed: str, until: int, now: int) -> None:
-    if not await endpoints.rotate(tx, endpoint.row, sealed, until, now):
-        raise not_found("endpoint")
 
 
 async def webhook_secret(request: Request, who: Principal) -> Response:

@@ -43,7 +43,9 @@ def heartbeat(cursor: int | None = None) -> bytes:
 
 
 class Line:
-    """An open connection, as whoever writes to it sees it. `wake` is set when its client has gone."""
+    """An open connection, as whoever writes to it sees it. `wake` is set when nothing more is to be written to it: its
+    client has gone, or may hear nothing more.
+    """
 
     __slots__ = ("_cut", "gone", "wake", "writing_since")
 
@@ -80,7 +82,7 @@ class EventStream(StreamingResponse):
                 async for piece in self._pieces:
                     await self._write(send, piece, more=True)
                     if self._line.gone:
-                        return
+                        break
             await self._write(send, b"", more=False)
         finally:
             await self._pieces.aclose()

@@ -6,7 +6,7 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
-from schemas.delivery import DeliveryState, Outcome
+from schemas.delivery import ARRIVED, DeliveryState, Outcome
 from schemas.endpoint import Endpoint
 from schemas.event import rfc3339
 from schemas.problem import not_found
@@ -54,7 +54,7 @@ def _shown(endpoint: Endpoint, found: Stats, since: int, now: int) -> EndpointSt
         "attempts": {
             "total": tries,
             "by_outcome": _counts(found.attempts),
-            "success_rate": _rate(found.attempts.get(Outcome.DELIVERED, 0), tries),
+            "success_rate": _rate(sum(found.attempts.get(outcome, 0) for outcome in ARRIVED), tries),
             "p50_ms": found.times["p50"],
             "p95_ms": found.times["p95"],
             "p99_ms": found.times["p99"],

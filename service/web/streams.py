@@ -37,7 +37,7 @@ async def events(request: Request, who: Principal) -> Response:
     site.following.refuse_if_full(who.project)
     cursor, last = await site.core.db.read(_begin, who.project, begin)
     line = Line(request)
-    pieces = site.following.follow(line, who.project, cursor, last, chosen)
+    pieces = site.following.follow(line, who, cursor, last, chosen)
     return EventStream(line, pieces, site.clock.now)
 
 
@@ -66,15 +66,15 @@ async def deliveries(request: Request, who: Principal) -> Response:
         raise Problem(409, "endpoint_disabled", "This endpoint is disabled; enable it first.")
     site.following.refuse_if_full(who.project)
     line = Line(request)
-    return EventStream(line, _handed(site, endpoint, line), site.clock.now)
+    return EventStream(line, _handed(site, who, endpoint, line), site.clock.now)
 
 
-async def _handed(site: Site, endpoint: Endpoint, line: Line) -> AsyncGenerator[bytes, None]:
+async def _handed(site: Site, who: Principal, endpoint: Endpoint, line: Line) -> AsyncGenerator[bytes, None]:
     if site.core.bells.closed:
         yield sse.opening()
         return
     outlet = Outlet(line.wake, line.drop_if_stuck)
-    with site.following.place(endpoint.project):
+    with site.following.place(who, line):
         try:
             if not await site.streams.connect(endpoint, outlet):
                 outlet.close("deleted")

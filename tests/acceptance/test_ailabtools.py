@@ -309,7 +309,13 @@ async def test_a_refused_retouch_ends_and_a_failed_one_is_tried_again(
 
 
 @pytest.mark.parametrize(
-    "fault", [faults.HTML_500, faults.NOT_JSON, faults.DROPPED_BEFORE_WORK, error("EXCEEDING_LIMITS")]
+    "fault",
+    [
+        faults.HTML_500,
+        faults.NOT_JSON,
+        faults.DROPPED_BEFORE_WORK,
+        error("EXCEEDING_LIMITS"),
+    ],
 )
 async def test_a_bad_answer_to_a_question_is_asked_again(
     tmp_path: Path, photographs: Mapping[str, bytes], fault: faults.Fault
@@ -319,6 +325,15 @@ async def test_a_bad_answer_to_a_question_is_asked_again(
         job = await at.done(REFINE)
         await pictures(at.it.client, job)
         assert (len(asked(at.vendor, "query")), len(asked(at.vendor, "refine"))) == (3, 1)
+
+
+async def test_a_task_that_is_not_known_yet_is_asked_for_again(
+    tmp_path: Path, photographs: Mapping[str, bytes]
+) -> None:
+    async with scene(tmp_path, photographs) as at:
+        at.vendor.faults.next("query", error("ERROR_RESOURCE_NOT_FOUND"))
+        await pictures(at.it.client, await at.done(REFINE))
+        assert (len(asked(at.vendor, "query")), len(asked(at.vendor, "refine"))) == (2, 1)
 
 
 # -- lost answers, and restarts ----------------------------------------------------------------------------------------

@@ -259,10 +259,11 @@ async def test_an_event_shows_to_whom_it_went_and_a_delivery_every_attempt(tmp_p
         assert sent["data"] == job
         assert shop.got[1].body == shop.got[0].body
         assert shop.got[1].headers["webhook-id"] == shop.got[0].headers["webhook-id"] == delivery["event"]
-        _, shown = await it.client.call("GET", f"/v1/events/{sent['id']}")
-        assert (shown["status"], shown["deliveries"]) == ("delivered", [delivery])
-        assert {name: shown[name] for name in sent} == sent
         _, whole = await it.client.call("GET", f"/v1/deliveries/{delivery['id']}")
+        _, shown = await it.client.call("GET", f"/v1/events/{sent['id']}")
+        ledger = [{**delivery, "last_attempt": whole["attempts"][-1]}]
+        assert (shown["status"], shown["deliveries"]) == ("delivered", ledger)
+        assert {name: shown[name] for name in sent} == sent
         assert (whole["state"], whole["attempt_count"], whole["endpoint"]) == ("delivered", 2, endpoint["id"])
         failed, succeeded = whole["attempts"]
         assert (failed["number"], failed["status"], failed["outcome"]) == (1, 500, "retry")

@@ -187,6 +187,20 @@ async def test_a_broken_receiver_that_asks_for_time_gets_it(tmp_path: Path) -> N
         assert it.clock.now() - now >= 590_000
 
 
+async def test_a_broken_receiver_is_asked_at_once_where_somebody_redelivers(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it, receiver() as shop:
+        endpoint = await it.client.subscribe(shop.url, events=QUEUED)
+        await break_it(it, shop, endpoint)
+        async with asyncio.timeout(PATIENCE):
+            while sum(await counts(it)) < len(shop.got):
+                pass
+        shop.answers, tried = [], len(shop.got)
+        _, listed = await it.client.call("GET", "/v1/deliveries?limit=1")
+        # No time passes.
+        assert (await it.client.call("POST", f"/v1/deliveries/{listed['data'][0]['id']}/redeliver"))[0] == 202
+        await shop.wait_for(tried + 1)
+
+
 async def test_a_new_address_of_a_broken_receiver_is_tried_at_once(tmp_path: Path) -> None:
     async with rig(tmp_path) as it, receiver() as bad, receiver() as good:
         endpoint = await it.client.subscribe(bad.url, events=QUEUED)
@@ -208,7 +222,9 @@ async def long_broken(it: Rig, bad: Receiver, endpoint: dict[str, Any], age: int
     await break_it(it, bad, endpoint)
     db, since = it.stand.wirephoto.core.db, it.clock.now() - age
     await db.write(run, "UPDATE endpoints SET failing_since = :at WHERE broken_at IS NOT NULL", {"at": since})
-    await it.client.call("PATCH", f"/v1/endpoints/{endpoint['id']}", json={"description": "asked anew"})
+    await it.client.call("PATCH", f"/v1/endpoints/{endpoint['id']}", json={"description": "looked at anew"})
+    _, listed = await it.client.call("GET", f"/v1/deliveries?endpoint={endpoint['id']}&limit=1")
+    await it.client.call("POST", f"/v1/deliveries/{listed['data'][0]['id']}/redeliver")
 
 
 async def test_an_endpoint_that_has_only_failed_for_five_days_is_disabled(tmp_path: Path) -> None:
@@ -241,6 +257,44 @@ async def test_an_endpoint_that_has_failed_for_less_than_five_days_is_not(tmp_pa
         tried = len(bad.got)
         await asks_until(it, lambda: len(bad.got) > tried + 2)
         assert (await it.endpoint(endpoint))["state"] == "enabled"
+
+
+async def one_more_failure(it: Rig, bad: Receiver) -> None:
+    tried, known = len(bad.got), sum(await counts(it))
+    await asks_until(it, lambda: len(bad.got) > tried)
+    async with asyncio.timeout(PATIENCE):
+        while sum(await counts(it)) <= known:
+            pass
+
+
+async def test_the_days_of_a_pause_are_no_days_of_failure(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it, receiver() as bad:
+        endpoint = await it.client.subscribe(bad.url, events=QUEUED)
+        await break_it(it, bad, endpoint)
+        await it.client.call("POST", f"/v1/endpoints/{endpoint['id']}/pause")
+        it.clock.leap(AUTO_DISABLE_MS + HOUR)
+        resumed = it.clock.now()
+        await it.client.call("POST", f"/v1/endpoints/{endpoint['id']}/resume")
+        for _ in range(FAILURES_BEFORE_BROKEN + 1):
+            await one_more_failure(it, bad)
+        found = await it.endpoint(endpoint)
+        assert (found["state"], at(found["health"]["failing_since"])) == ("enabled", resumed)
+
+
+async def test_days_in_which_the_service_was_away_end_in_no_verdict_by_its_first_probe(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with receiver() as bad:
+        async with rig(tmp_path, clock) as it:
+            endpoint = await it.client.subscribe(bad.url, events=QUEUED)
+            await break_it(it, bad, endpoint)
+        clock.leap(AUTO_DISABLE_MS)
+        async with rig(tmp_path, clock) as it:
+            await one_more_failure(it, bad)
+            assert (await it.endpoint(endpoint))["state"] == "enabled"
+            # Nor does it go on for ever.
+            async with asyncio.timeout(PATIENCE):
+                while (await it.endpoint(endpoint))["state"] == "enabled":
+                    await it.clock.advance(1000)
 
 
 async def test_an_endpoint_to_which_another_node_has_delivered_meanwhile_is_not_disabled(tmp_path: Path) -> None:

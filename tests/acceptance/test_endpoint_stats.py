@@ -65,6 +65,17 @@ async def test_what_came_of_attempts_and_deliveries_is_told_with_the_last_failur
         assert told["last_failure"] == {"at": failed["at"], "status": 500, "error": failed["error"]}
 
 
+async def test_what_a_receiver_took_as_its_last_is_no_failure(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it, receiver() as shop:
+        endpoint = await it.client.subscribe(shop.url, events=QUEUED)
+        shop.answers = [says(200, webhook_delivery="disable")]
+        event = await it.event()
+        await it.until(event, endpoint, lambda found: found["state"] == "delivered")
+        told = await _stats(it, endpoint)
+        assert (told["attempts"]["by_outcome"], told["attempts"]["success_rate"]) == ({"last": 1}, 1.0)
+        assert (told["last_failure"], told["last_success"]["status"]) == (None, 200)
+
+
 async def test_only_the_hours_that_are_asked_for_count_but_what_is_owed_is_owed(tmp_path: Path) -> None:
     async with rig(tmp_path) as it, receiver() as shop:
         endpoint = await it.client.subscribe(shop.url, events=QUEUED)

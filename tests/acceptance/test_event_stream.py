@@ -5,6 +5,7 @@ import random
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,21 @@ async def test_one_type_alone_is_told_and_the_cursor_moves_past_the_others(tmp_p
                 while log.last_id != "76":
                     await clock.advance(sse.HEARTBEAT_MS)
                     assert await log.block() is None
+
+
+async def test_a_stream_ends_with_the_key_that_opened_it(it: Stand) -> None:
+    _, made = await it.client.call("POST", "/v1/keys", json={"role": "write", "name": "leaked"})
+    leaked = replace(it.client, key=made["api_key"])
+    _, endpoint = await it.client.call("POST", "/v1/endpoints", json={"kind": "stream", "events": ["job.queued"]})
+    mine = f"/v1/endpoints/{endpoint['id']}/stream"
+    async with stream(it.client, LOG) as own, stream(leaked, LOG) as log, stream(leaked, mine) as handed:
+        assert (await it.client.call("DELETE", f"/v1/keys/{made['id']}"))[0] == 204
+        await happen(it)
+        for ended in (log, handed):
+            with pytest.raises(EOFError):
+                await ended.next()
+        assert await sequences(own, 1) == [1], "other keys' streams go on"
+        await until(it, lambda: it.wirephoto.site.following.open == 1)
 
 
 @pytest.mark.parametrize("given", ["-1", "x", "1.5", "9" * 20, "٣"])

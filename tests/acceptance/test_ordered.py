@@ -251,7 +251,7 @@ async def second_node(it: Stand, clock: ManualClock) -> AsyncIterator[Core]:
     deliver = Deliver(core, it.wirephoto.site.destinations, retry.SCHEDULE, lambda: 0.0)
     core.hand_over = deliver.hand_over
     scan = delivery_scan(core, deliver)
-    deliver.wake_scan = scan.wake
+    core.wake_deliveries = scan.wake
     scan.start()
     try:
         yield core

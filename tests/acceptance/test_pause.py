@@ -163,3 +163,28 @@ async def test_events_that_are_written_while_an_endpoint_is_paused_and_resumed_a
         assert set(ids(shop)) == set(made)
         _, listed = await it.client.call("GET", "/v1/deliveries?limit=200")
         assert {entry["state"] for entry in listed["data"]} == {"delivered"}
+
+
+async def test_of_two_attempts_at_once_the_ledger_counts_each_number_once(tmp_path: Path) -> None:
+    """A pause and a resume have the same delivery sent while its first attempt is still under way."""
+    first, third = Gate(), Gate()
+    async with rig(tmp_path) as it, receiver() as slow:
+        slow.answers = [first, says(500), third]
+        endpoint = await it.client.subscribe(slow.url, events=QUEUED)
+        event = await it.event()
+        await first.holds(1)
+        await turn(it, endpoint, "pause")
+        await turn(it, endpoint, "resume")
+        again = await it.tried(event, endpoint, 1)
+        it.pass_until(again["next_attempt_at"])
+        await third.holds(1)
+        first.opened.set()
+        await it.clock.settle()
+        third.opened.set()
+        found = await it.until(event, endpoint, lambda found: found["state"] == "delivered")
+        await it.clock.settle()
+        found = await it.delivery(event, endpoint)
+        assert [entry["number"] for entry in found["attempts"]] == [1, 2]
+        assert found["attempt_count"] == 2
+        _, told = await it.client.call("GET", f"/v1/events/{event}")
+        assert [entry["id"] for entry in told["deliveries"]] == [found["id"]]

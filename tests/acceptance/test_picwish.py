@@ -303,9 +303,16 @@ async def test_a_bad_answer_to_a_question_is_asked_again(tmp_path: Path, photo: 
         await only_end(it.client, job["id"])
 
 
+async def test_a_task_that_is_not_known_yet_is_asked_for_again(tmp_path: Path, photo: Path) -> None:
+    async with quick(tmp_path, speed=100) as it:
+        it.picwish.faults.next("query", error(404))
+        await pictures(it.client, await done(it.client, CUTOUT, photo))
+        assert (len(asked(it.picwish, "query")), len(asked(it.picwish, "create"))) == (2, 1)
+
+
 async def test_a_task_that_the_vendor_has_forgotten_is_expired(tmp_path: Path, photo: Path) -> None:
     async with quick(tmp_path) as it:
-        it.picwish.faults.next("query", error(404), times=9)
+        it.picwish.faults.next("query", error(404), times=99)
         job = await done(it.client, CUTOUT, photo)
         await failed_with(it.client, job, "expired", "404")
 

@@ -230,11 +230,14 @@ async def test_an_endpoint_is_handed_pictures_of_its_own_project_alone(it: Stand
 async def test_a_shop_that_fails_is_broken_and_recovers_as_any_receiver(it: Stand, photo: Path) -> None:
     shop = paper_shop(it)
     shop.outcomes = [attempt(Outcome.RETRY, status=502, error="upload: no")] * 3
+    gate = shop.between = Pass("upload")
     endpoint = await shop_endpoint(it.client, retry_schedule=[1] * 5)
     await finished(it.client, photo)
+    await gate.holds(1)
     async with asyncio.timeout(PATIENCE):
         while (await it.client.call("GET", f"/v1/endpoints/{endpoint['id']}"))[1]["health"]["failing_since"] is None:
             pass
+    gate.opened.set()
     (delivery,) = await settled(it.client, endpoint, "delivered")
     assert [entry["outcome"] for entry in delivery["attempts"]] == ["retry"] * 3 + ["delivered"]
     _, well = await it.client.call("GET", f"/v1/endpoints/{endpoint['id']}")

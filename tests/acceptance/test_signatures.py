@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from handlers import standardwebhooks
+from service.pipeline.target import MOST_OLD_SECRETS
 from tests.acceptance.delivery_rig import QUEUED, Rig, at, failing, rig
 from tests.acceptance.helpers import ENLARGE, done
 from tests.acceptance.test_api_tenants import tenant
@@ -140,12 +141,15 @@ async def test_old_and_new_secret_sign_until_the_overlap_ends_without_a_restart(
         assert not fits(after, endpoint["secret"])
 
 
-async def test_rotated_again_the_newest_two_sign(tmp_path: Path) -> None:
+async def test_rotated_again_each_old_secret_signs_as_long_as_was_told(tmp_path: Path) -> None:
     async with rig(tmp_path) as it, receiver() as shop:
         endpoint = await it.client.subscribe(shop.url, events=QUEUED)
         first = endpoint["secret"]
-        second = (await rotated(it.client, endpoint))["secret"]
-        third = (await rotated(it.client, endpoint))["secret"]
+        second = (await rotated(it.client, endpoint, overlap_seconds=HOUR))["secret"]
+        third = (await rotated(it.client, endpoint, overlap_seconds=2 * HOUR))["secret"]
+        got = await next_one(it, shop)
+        assert [fits(got, secret) for secret in (first, second, third)] == [True, True, True]
+        it.clock.leap(HOUR * 1000)
         got = await next_one(it, shop)
         assert [fits(got, secret) for secret in (first, second, third)] == [False, True, True]
         # With no overlap nothing but the new one is believed, at once.
@@ -153,6 +157,21 @@ async def test_rotated_again_the_newest_two_sign(tmp_path: Path) -> None:
         got = await next_one(it, shop)
         assert versions(got) == ["v1"]
         assert fits(got, fourth)
+
+
+async def test_so_many_old_secrets_sign_and_one_more_is_refused_rather_than_one_dropped(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it, receiver() as shop:
+        endpoint = await it.client.subscribe(shop.url, events=QUEUED)
+        path = f"/v1/endpoints/{endpoint['id']}/rotate-secret"
+        for _ in range(MOST_OLD_SECRETS):
+            newest = await rotated(it.client, endpoint)
+        status, problem = await it.client.call("POST", path)
+        assert (status, problem["type"]) == (409, "urn:wirephoto:problem:too_many_rotations")
+        got = await next_one(it, shop)
+        assert fits(got, endpoint["secret"])
+        assert fits(got, newest["secret"])
+        it.clock.leap(24 * HOUR * 1000)
+        assert (await it.client.call("POST", path))[0] == 200
 
 
 async def test_a_retry_is_signed_with_the_secrets_of_its_own_time(tmp_path: Path) -> None:

@@ -1,7 +1,21 @@
 """The pacer in virtual time, beside fixed-interval polling and plain policies: `python -m tests.bench.pacing`.
 
-Three stories, each with several seeds: Perfect Corp at the limits of its document, PicWish at its two requests a
-second, and a vendor that is to be asked every five seconds. How long tasks live is learned in the run, not given.
+Three stories, each with several seeds and the pace of the vendor's own table: Perfect Corp at the limits of its
+document, PicWish at its two requests a second, and AILabTools, to be asked every five seconds. How long tasks live is
+learned in the run, not given.
+
+Perfect Corp's bar, 1.15 times the bound, is met because one file call opens the slots of ten jobs that wait behind one
+another. With a file call for each job it can hardly be met by anybody: a request makes place for another after 300 s
+and no sooner, so the 690 to 720 that must be made take seven whole windows, 2,100 s, in all but the shortest of the
+runs, where the bound counts some 1,850. That floor is 1.13 (1.02 to 1.15), and nothing may be asked twice to reach it.
+What the pacer takes beyond it, 0.15, it takes on purpose: some 0.05 because a task is asked each 8 s and not each 9 or
+10, so that a question in vain can be put again; some 0.03 for the two requests in a window that are kept back for what
+nobody foresees; the rest because a job begins only where it could live to its deadline, which leaves places idle, and
+because the last jobs have nobody beside them.
+
+AILabTools' bar for the delay is missed by 0.02, for want of knowledge: where five seconds lie between two questions, a
+task's end is seen half of that late on average, and fewer questions make it no less. Who knows from the beginning how
+lives are spread, and chooses by that when to ask first, just comes to the bar: the last row.
 """
 
 import argparse
@@ -11,6 +25,7 @@ import random
 import statistics
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from handlers.vendors import ailabtools, perfectcorp, picwish
@@ -22,10 +37,14 @@ from tests.pacing_node import running, work
 from tests.pacing_world import Job, Ways, World
 from tests.virtual_time import run
 
-SEEDS = 7
+# The delays of the others are means over few jobs, and differ more from seed to seed.
+SEEDS: Mapping[str, int] = {"perfectcorp": 7, "picwish": 21, "ailabtools": 21}
 WAYS = Ways((50, 150), (100, 300))
 # The document's polling_interval, and its way to ask the vendor without windows.
 PERFECT_SECONDS, AILAB_SECONDS = 1.0, 5.0
+# And how many of its questions are to be asked at most.
+AILAB_PART = 0.65
+AILAB_LIVES = (20.0, 0.3)
 SHARED = 9
 
 
@@ -142,16 +161,33 @@ def two_a_second(seed: int, size: Size) -> dict[str, Outcome]:
 
 
 def every_five_seconds(seed: int, size: Size) -> dict[str, Outcome]:
-    """One job in two seconds; lives log-normal, median 20 s."""
-    told, pace = lives(seed, size.ailab, 20, 0.3), replace(ailabtools.PACE, max_concurrent=64)
-    return {
-        "ours": _told(seed, pace, _ours(_by_and_by(seed, told, 0.5))),
-        "fixed": _told(
-            seed,
-            pace,
-            lambda world: baselines.fixed(world, _by_and_by(seed, told, 0.5), AILAB_SECONDS, uploads=False),
-        ),
-    }
+    """One job in two seconds, as it happens; lives log-normal, median 20 s."""
+    told, pace = lives(seed, size.ailab, *AILAB_LIVES), replace(ailabtools.PACE, max_concurrent=64)
+    fixed = _told(
+        seed,
+        pace,
+        lambda world: baselines.fixed(world, _by_and_by(seed, told, 0.5), AILAB_SECONDS, uploads=False),
+    )
+    best = {"best delay": _scheduled(told, _best_first())[1]}
+    return {"ours": _told(seed, pace, _ours(_by_and_by(seed, told, 0.5)), bounds=best), "fixed": fixed}
+
+
+def _scheduled(told: Sequence[float], first: float) -> tuple[int, float]:
+    """Questions and mean delay where tasks are first asked at that age, and then as soon as may be, after an answer."""
+    way = statistics.fmean(WAYS.there_and_back) / 1000
+    gap = AILAB_SECONDS + way
+    asked = [max(math.ceil((life - first) / gap), 0) for life in told]
+    delay = statistics.fmean(first + n * gap - life for n, life in zip(asked, told, strict=True))
+    return sum(asked) + len(told), delay + way / 2
+
+
+@cache
+def _best_first() -> float:
+    """The age at which to ask first: of those that save enough questions, the one with the least delay."""
+    many = lives(0, 4_000, *AILAB_LIVES)
+    most = AILAB_PART * _scheduled(many, AILAB_SECONDS)[0]
+    found = {first: _scheduled(many, first) for first in (step / 10 for step in range(50, 250))}
+    return min((first for first in found if found[first][0] <= most), key=lambda first: found[first][1])
 
 
 STORIES: Mapping[str, Callable[[int, Size], dict[str, Outcome]]] = {
@@ -161,12 +197,12 @@ STORIES: Mapping[str, Callable[[int, Size], dict[str, Outcome]]] = {
 }
 
 
-def measure(seeds: Sequence[int], size: Size, only: Sequence[str] = ()) -> pacing_report.Measured:
-    """By story and policy, one entry for each seed."""
+def measure(seeds: int | None, size: Size, only: Sequence[str] = ()) -> pacing_report.Measured:
+    """By story and policy, one entry for each seed; None: as many as each story needs."""
     measured: dict[str, dict[str, list[dict[str, object]]]] = {}
     for name in only or STORIES:
         by_policy = measured.setdefault(name, {})
-        for seed in seeds:
+        for seed in range(1, (seeds or SEEDS[name]) + 1):
             for policy, outcome in STORIES[name](seed, size).items():
                 by_policy.setdefault(policy, []).append(asdict(outcome))
     return measured
@@ -175,12 +211,12 @@ def measure(seeds: Sequence[int], size: Size, only: Sequence[str] = ()) -> pacin
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.pacing", description=__doc__)
     parser.add_argument("--only", action="append", choices=STORIES, help="this story; may be given again")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"so many runs of each; default {SEEDS}")
+    parser.add_argument("--seeds", type=int, help="so many runs of each; default: as many as each needs")
     parser.add_argument("--quick", action="store_true", help="few jobs: only to see that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all outcomes there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios there, as SVG")
     given = parser.parse_args(arguments)
-    measured = measure(range(1, given.seeds + 1), QUICK if given.quick else Size(), given.only or ())
+    measured = measure(given.seeds, QUICK if given.quick else Size(), given.only or ())
     print(pacing_report.markdown(measured))
     if given.json is not None:
         given.json.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")

@@ -111,16 +111,16 @@ class _Counted:
         """Until the first of these times, or until a request falls out of a window, or something changes."""
         lengths = [length for _, length in self.windows.lengths()]
         ends = [entry.counted_by + length for entry in self.windows.sent for length in lengths]
-        at = min([*until, *(end for end in ends if end > self.now)], default=None)
+        at = min((at for at in (*until, *ends) if at > self.now), default=None)
         with suppress(TimeoutError):
-            async with asyncio.timeout(None if at is None else max(at - self.now, 1) / 1000):
+            async with asyncio.timeout(None if at is None else (at - self.world.clock.ms) / 1000):
                 await self.changed.wait()
         self.changed.clear()
 
 
 async def plain(world: World, jobs: Sequence[Job], pace: Pace) -> None:
     """Every task is asked after nine seconds; a job is begun where all could be asked so until their deadlines."""
-    line, counted = deque(jobs), _Counted(world, pace)
+    line, uploaded, counted = deque(jobs), deque[Job](), _Counted(world, pace)
     going: dict[str, _Going] = {}
     world.store.jobs += jobs
 
@@ -143,7 +143,7 @@ async def plain(world: World, jobs: Sequence[Job], pace: Pace) -> None:
 
     def begin(job: Job) -> None:
         going[job.name] = _Going(job, counted.now, counted.now, asking=True)
-        counted.send(Purpose.UPLOAD, _nothing, job, lambda _: submit(job))
+        counted.send(Purpose.UPLOAD, _nothing, job, lambda _: uploaded.append(job))
 
     def submit(job: Job) -> None:
         it = going[job.name]
@@ -166,10 +166,12 @@ async def plain(world: World, jobs: Sequence[Job], pace: Pace) -> None:
         late = [it for it in going.values() if not it.asking and it.asked_at + 1000 * PLAIN_SECONDS <= counted.now]
         if counted.free and late:
             ask(min(late, key=lambda it: it.asked_at))
+        elif counted.free and uploaded:
+            submit(uploaded.popleft())
         elif counted.free and line and len(going) < pace.max_concurrent and fits():
             begin(line.popleft())
         else:
-            await counted.pause(*(at for at in due if at > counted.now))
+            await counted.pause(*due)
 
 
 async def round_robin(world: World, jobs: Arrivals, pace: Pace) -> None:

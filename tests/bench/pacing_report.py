@@ -34,6 +34,10 @@ def _floor(outcome: Mapping[str, Any], _: Mapping[str, Any]) -> float:
     return float(outcome["bounds"]["floor"] / outcome["bounds"]["bound"])
 
 
+def _best(outcome: Mapping[str, Any], baseline: Mapping[str, Any]) -> float:
+    return float(outcome["bounds"]["best delay"] / baseline["delay"])
+
+
 def _part(name: str) -> Callable[[Mapping[str, Any], Mapping[str, Any]], float]:
     return lambda outcome, baseline: float(outcome[name] / baseline[name])
 
@@ -47,8 +51,9 @@ ROWS: Sequence[Row] = (
     Row(
         "picwish", "PicWish, 2 requests a second: mean delay ÷ round-robin", "ours", "round-robin", _part("delay"), 0.7
     ),
-    Row("ailabtools", "a vendor to be asked every 5 s: questions ÷ fixed", "ours", "fixed", _part("polls"), 0.65),
+    Row("ailabtools", "AILabTools, asked every 5 s at most: questions ÷ fixed", "ours", "fixed", _part("polls"), 0.65),
     Row("ailabtools", "… and mean delay ÷ fixed", "ours", "fixed", _part("delay"), 1.0),
+    Row("ailabtools", "… and the best that so few questions allow", "ours", "fixed", _best),
 )
 # Who loses what, by policy of the first story.
 LOSERS: Mapping[str, str] = {
@@ -100,7 +105,7 @@ def plot(measured: Measured, file: Path) -> None:
     for place, row in enumerate(rows):
         found = values(measured, row)
         middle = statistics.median(found)
-        colour = _COLOURS["baseline" if row.policy == "plain" or row.of is _floor else "ours"]
+        colour = _COLOURS["baseline" if row.policy == "plain" or row.of in (_floor, _best) else "ours"]
         axes.barh(place, middle, 0.6, color=colour)
         axes.plot([min(found), max(found)], [place, place], color=_INK, linewidth=2)
         axes.text(max(found), place, f" {middle:.2f}", va="center", color=_INK)

@@ -74,6 +74,28 @@ async def test_both_pictures_of_a_job_replace_what_was_there(tmp_path: Path, pho
         assert seen["featuredAsset"]["id"] == seen["assets"][0]["id"]
 
 
+async def test_the_recipe_in_the_readme_cleans_a_products_main_photo(tmp_path: Path, photos: Path, shop: Shop) -> None:
+    dirty = shop.picture(photos / "cat.jpg")
+    product, key = shop.product(dirty), shop.key()
+    async with stand(tmp_path) as it:
+        endpoint = await connected(it, shop, key, mode="set_main", outputs=["image"])
+        query = f"{{ product(id: {product}) {{ name featuredAsset {{ source }} }} }}"
+        headers = {"vendure-api-key": key}
+        async with it.client.http.post(shop.admin_api, json={"query": query}, headers=headers) as answer:
+            source = (await answer.json())["data"]["product"]["featuredAsset"]["source"]
+        job: dict[str, Any] = {
+            "params": {"bg_color": "FFFFFF", "format": "jpg"},
+            "inputs": {"image": {"url": source}},
+            "metadata": {"product_id": product, "alt": "Lamp"},
+        }
+        status, done = await it.client.submit("picwish/segmentation", headers={"Prefer": "wait=20"}, **job)
+        assert (status, done["state"]) == (200, "succeeded"), done
+        await settled(it.client, endpoint, "delivered")
+        seen = await asyncio.to_thread(shop.seen, product)
+        assert downloaded(seen["featuredAsset"]) == await bytes_of(it, done["outputs"][0])
+        assert [asset["id"] for asset in seen["assets"]] == [seen["featuredAsset"]["id"], dirty]
+
+
 async def test_a_key_that_was_deleted_holds_everything_until_there_is_another(
     tmp_path: Path, photo: Path, shop: Shop
 ) -> None:

@@ -21,7 +21,7 @@ EVENT: dict[str, Any] = {
         "progress": 100,
         "retry_of": None,
         "channels": ["store-7", "store-8"],
-        "metadata": {"product_id": "8411", "a": {"b": [10, {"c": "deep"}]}},
+        "metadata": {"product_id": "8411", "shop.id": "7", "a": {"b": [10, {"c": "deep"}]}},
         "outputs": [{"name": "image", "width": 2400}, {"name": "mask", "width": 80}],
         "billing": {"credits": "1.000", "possible_duplicate": False},
     },
@@ -46,6 +46,7 @@ HOLDS: list[tuple[str, Any]] = [
     ("data.channels.0", "store-7"),
     ("data.outputs.1.width", 80),
     ("data.metadata.a.b.1.c", "deep"),
+    ("data.metadata.shop.id", "7"),
     ("data.billing.possible_duplicate", False),
     ("type", {"prefix": "job."}),
 ]
@@ -53,6 +54,7 @@ HOLDS_NOT: list[tuple[str, Any]] = [
     ("data.vendor", "VanceAI"),
     ("data.vendor", ["picwish"]),
     ("data.nothing", None),
+    ("data.metadata.shop.id.x", {"exists": True}),
     ("data.nothing", {"exists": True}),
     ("data.nothing", {"gt": 0}),
     ("data.nothing", {"prefix": ""}),
@@ -117,6 +119,9 @@ FAULTY: list[tuple[dict[str, Any], list[str]]] = [
     ({f"data.p{number}": 1 for number in range(17)}, ["has 17 paths"]),
 ]
 
+# Each part of it is allowed; all of them are held against each event, for each of a thousand endpoints.
+HUGE = {"data.metadata.sku": ["x" * 200 + str(number) for number in range(60)]}
+
 
 @pytest.mark.parametrize(("chosen", "expected"), FAULTY)
 def test_every_fault_is_named_at_once_with_its_path(chosen: dict[str, Any], expected: list[str]) -> None:
@@ -126,6 +131,12 @@ def test_every_fault_is_named_at_once_with_its_path(chosen: dict[str, Any], expe
         assert words in text
     if len(chosen) <= filters.MOST_PATHS:
         assert all(any(repr(path) in text for path in chosen) for text in found)
+
+
+def test_a_filter_has_a_size_that_a_thousand_of_them_may_have() -> None:
+    (fault,) = filters.faults(HUGE)
+    assert "8192 are the most" in fault
+    assert filters.faults({"data.metadata.sku": HUGE["data.metadata.sku"][:38]}) == []
 
 
 _JSON = st.recursive(

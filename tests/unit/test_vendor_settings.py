@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 
 from handlers.http import Answer
+from handlers.sandbox.ailabtools import AILabToolsSettings
+from handlers.sandbox.picwish import PicWishSettings
+from handlers.sandbox.vanceai import VanceAISettings
 from handlers.vendors.contract import Account, InputFile, Task, Vendor, Work
 from service.accounts import KNOWN
 from service.clock import SystemClock
 from service.config import InvalidSettings, load, section
+from service.pacing.waits import Member
 from service.vendor_memory import ShortMemory
 from tests.vendors.clients import SECRETS, Saying, Turns
 
@@ -119,6 +123,20 @@ async def test_how_long_a_paid_call_may_take_is_told_apart_by_whether_it_blocks(
     prepared = await vendor.prepare(account, job)
     await vendor.submit(account, prepared, None, job)
     assert http.seconds[-1] == seconds
+
+
+DOCUMENTED = {"vanceai": VanceAISettings(), "ailabtools": AILabToolsSettings(), "picwish": PicWishSettings()}
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_no_task_is_asked_for_sooner_than_the_document_advises_or_the_operator_wants(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """However well the lives of such tasks are known."""
+    advised = DOCUMENTED[name].poll_seconds
+    assert Member(name, "", made(name).pace).least_ms >= 1000 * advised
+    monkeypatch.setenv(f"WIREPHOTO_{name.upper()}__POLL_SECONDS", "0.5")
+    assert Member(name, "", made(name).pace).least_ms <= 500
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,9 @@ async def test_every_code_that_speaks_of_the_task_ends_it_and_no_other_does(code
             return
         update = one.vendor.read(await one.vendor.ask(one.account, TASK), TASK)
         assert update.failure is not None
-        assert (update.state, update.raw_state, update.failure.code) == (UpdateState.FAILED, code, code)
         gone = code in GONE
+        state = UpdateState.MISSING if gone else UpdateState.FAILED
+        assert (update.state, update.raw_state, update.failure.code) == (state, code, code)
         assert update.failure.error_class == ("expired" if gone else error_class)
         assert (update.failure.retryable, update.failure.message) == (retryable, CODES[code][1])
         # Credits are taken for successful calls; what is gone may have been one.
@@ -168,6 +169,39 @@ async def test_the_two_429s_are_told_apart_by_name_alone() -> None:
         assert (error.error_class, error.permanent, error.code) == ("rate_limit", False, "429")
 
 
+@pytest.mark.parametrize("odd", ["", None, 0, "429", "not_enough"])
+async def test_an_empty_account_is_not_waited_for_because_one_of_two_names_is_odd(odd: object) -> None:
+    """Read as a full window, it would be tried again for ever."""
+    told = {**_no(429, code=odd), "error_code_str": "ERROR_NOT_ENOUGH_CREDITS"}
+    async with AILabToolsSandbox() as sandbox, clients.client(AILabTools(), sandbox.base_url) as one:
+        sandbox.faults.next("refine", faults.answering(told, 429))
+        error = await error_of(_submit(one, REFINE))
+        assert (error.error_class, error.code, error.permanent) == ("credits", "ERROR_NOT_ENOUGH_CREDITS", True)
+
+
+@pytest.mark.parametrize(
+    ("code", "error_class"), [("FILE_DECODING_FAILURE", "input"), ("ERROR_OF_TOMORROW", "input"), ("", "input")]
+)
+async def test_a_no_of_the_newest_document_beside_a_fine_http_status_is_a_no(code: str, error_class: str) -> None:
+    """It has no error_code any more: the status stands in error_detail alone. No second bill for what was refused."""
+    told = {"error_detail": {"status_code": 422, "code": code, "message": "no"}}
+    async with AILabToolsSandbox() as sandbox, clients.client(AILabTools(), sandbox.base_url) as one:
+        sandbox.faults.next("retouch", faults.answering(told))
+        error = await error_of(_submit(one, RETOUCH))
+        assert (error.error_class, error.permanent, error.accepted) == (error_class, True, NO)
+    update = _poll(told)
+    assert update.failure is not None
+    assert (update.state, update.failure.error_class) == (UpdateState.FAILED, error_class)
+
+
+@pytest.mark.parametrize(("http", "error_class"), [(422, "input"), (404, "expired"), (418, "vendor")])
+def test_a_number_of_the_vendors_own_leaves_the_word_to_https_status(http: int, error_class: str) -> None:
+    update = _poll({"error_code": 222202, "error_msg": "not met"}, http)
+    assert update.failure is not None
+    state = UpdateState.MISSING if http == 404 else UpdateState.FAILED
+    assert (update.state, update.failure.error_class) == (state, error_class)
+
+
 async def test_a_no_without_the_vendors_own_words_may_hide_a_yes() -> None:
     async with AILabToolsSandbox() as sandbox, clients.client(AILabTools(), sandbox.base_url) as one:
         for body, accepted in ((_no(500, code=""), UNLIKELY), ({"message": "upstream"}, UNKNOWN)):
@@ -233,6 +267,6 @@ def test_no_words_are_strange_enough_to_raise(
     body: bytes, content_type: str, via: Via, status: int | None, task: Task | None
 ) -> None:
     update = AILabTools().read(Callback(via, body, content_type, status), task)
-    assert (update.failure is not None) == (update.state is UpdateState.FAILED)
+    assert (update.failure is not None) == (update.state in (UpdateState.FAILED, UpdateState.MISSING))
     assert (update.outputs != ()) == (update.state is UpdateState.SUCCEEDED)
     json.dumps([update.raw_state, update.task_id, dict(update.raw)], ensure_ascii=False, allow_nan=False).encode()

@@ -233,6 +233,8 @@ async def test_a_synchronous_failure_is_a_callback_too(image: InputFile) -> None
         (413, "input", True, Accepted.NO),
         (429, "rate_limit", False, Accepted.NO),
         (500, "vendor", False, Accepted.UNKNOWN),
+        # Not in the document: a no, but not one that says that nothing was begun.
+        (460, "vendor", False, Accepted.UNLIKELY),
     ],
 )
 async def test_a_status_means_the_same_in_http_and_in_json(
@@ -284,6 +286,7 @@ async def test_a_submission_that_never_left_was_not_taken_in(image: InputFile) -
 NO_WORD = {
     "lost": faults.ANSWER_LOST,
     "html 500": faults.HTML_500,
+    "html 404": Fault(status=404, body=b"<html>", content_type="text/html"),
     "half a JSON": faults.NOT_JSON,
     "too often": sandboxes.error(429),
     "key refused": sandboxes.error(401),

@@ -54,9 +54,9 @@ def test_numbers_may_be_strings_and_floats(state: object, status: object) -> Non
 @pytest.mark.parametrize(
     ("http", "own", "state", "error_class"),
     [
-        (200, 404, UpdateState.FAILED, "expired"),
-        (404, 200, UpdateState.FAILED, "expired"),
-        (404, None, UpdateState.FAILED, "expired"),
+        (200, 404, UpdateState.MISSING, "expired"),
+        (404, 200, UpdateState.MISSING, "expired"),
+        (404, None, UpdateState.MISSING, "expired"),
         (200, "400", UpdateState.FAILED, "input"),
         (400, 400, UpdateState.FAILED, "input"),
         (200, 41300, UpdateState.FAILED, "vendor"),
@@ -70,6 +70,12 @@ def test_success_takes_both_statuses(http: int, own: object, state: UpdateState,
     update = _poll(_said(1, image=LINK) | {"status": own}, http)
     assert update.state is state
     assert (update.failure.error_class if update.failure else None) == error_class
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 418])
+def test_a_page_of_what_stands_before_the_vendor_ends_no_task(status: int) -> None:
+    update = PicWish().read(Callback(Via.POLL, b"<html>404 Not Found</html>", "text/html", status), TASK)
+    assert (update.state, update.raw_state) == (UpdateState.RUNNING, None)
 
 
 def test_nobody_can_call_back_in_picwishs_name() -> None:
@@ -88,6 +94,6 @@ def test_no_words_are_strange_enough_to_raise(
     body: bytes, content_type: str, via: Via, status: int | None, task: Task | None
 ) -> None:
     update = PicWish().read(Callback(via, body, content_type, status), task)
-    assert (update.failure is not None) == (update.state is UpdateState.FAILED)
+    assert (update.failure is not None) == (update.state in (UpdateState.FAILED, UpdateState.MISSING))
     assert (update.outputs != ()) == (update.state is UpdateState.SUCCEEDED)
     json.dumps([update.raw_state, update.task_id, dict(update.raw)], ensure_ascii=False, allow_nan=False).encode()

@@ -78,3 +78,8 @@ def test_a_message_of_any_shape_and_length_becomes_one_readable_line() -> None:
         deep = {"x": deep}
     assert reading.readable({"a": ["one\n two", 3], "b": None, "c": deep}) == "a: one two; 3"
     assert len(reading.readable(["x" * 400] * 400)) <= 500
+
+
+@pytest.mark.parametrize("value", ["https://cdn.example/1.png", " https://cdn.example/1.png\n"])
+def test_a_result_that_was_paid_for_is_not_lost_for_a_blank_around_its_link(value: str) -> None:
+    assert reading.link(value) == "https://cdn.example/1.png"

@@ -245,6 +245,18 @@ async def test_asking_sooner_than_every_two_seconds_is_noted(vendor: Any) -> Non
         assert client.sandbox.violations == ["POST progress: asked again after 1.50 s, the document says 2 s"]
 
 
+async def test_who_is_told_that_the_work_goes_on_must_wait_though_it_was_done_long_ago(vendor: Any) -> None:
+    now = 50.0
+    async with vendor(replace(AT_ONCE, poll_seconds=2.0), monotonic=lambda: now) as client:
+        client.sandbox.play("process", "waiting", "process", "waiting", "finish")
+        trans_id = (await client.transform())["data"]["trans_id"]
+        await client.sandbox.tasks[trans_id].ended.wait()
+        for later in (0.0, 2.0, 1.5):
+            now += later
+            await client.answer("progress", trans_id=trans_id)
+        assert client.sandbox.violations == ["POST progress: asked again after 1.50 s, the document says 2 s"]
+
+
 async def test_unknown_repeated_or_misplaced_fields_and_urls_are_noted(vendor: Any) -> None:
     async with vendor() as client:
         url = client.sandbox.base_url

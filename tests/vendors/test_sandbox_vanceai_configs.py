@@ -96,6 +96,7 @@ BAD_CONFIGS = [
     (config("enlarge3", "EnlargeStandard_2x_Stable", scale=2, surprise=1), "unknown parameter"),
     (config("enlarge3", "EnlargeStandard_2x_Stable", key="job", scale=2), "name, not job"),
     (config("enlarge", "EnlargeStable", scale="2x"), "job, not name"),
+    (config("enlarge", "EnlargeStable", key="job", scale="4x"), "the legacy scale is 2x"),
     (config("chainner", "Anime_4x_AnimeSharp", scale=2), "scale is a string"),
     (config("denoise", "DenoiseStable", auto_params=1), "bool"),
     (config("sharpen3", "SharpenGeneralStable", name="sharpen3"), "name is va_sharpen_standard"),
@@ -131,3 +132,11 @@ async def test_an_unreadable_jconfig_is_10013_and_an_unknown_uid_10011(vendor: A
         assert (await client.transform(uid="0" * 32))["code"] == 10011
         assert (await client.transform(unknown_net))["code"] == 10011
         assert (await client.transform(known_net))["code"] == 200
+
+
+async def test_a_control_net_may_look_at_two_pictures_but_is_not_said_twice(vendor: Any) -> None:
+    async with vendor() as client:
+        nets = [{"image_uid": await client.uid(), "cn_name": "cartoon_tile"} for _ in range(2)]
+        assert (await client.transform(ANIME | {"cn_configs": nets}))["code"] == 200
+        assert client.sandbox.violations == []
+        assert (await client.transform(ANIME | {"cn_configs": [nets[0], nets[0]]}))["code"] == 10001

@@ -102,3 +102,13 @@ def test_the_wildest_answers_of_all_are_no_exception(name: str) -> None:
         for status in (200, 500):
             answer = Answer(status, {"Content-Type": "application/json"}, body, truncated=True, ms=1)
             assert _whole(told(vendor, answer, call))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_no_part_of_the_key_is_left_where_long_words_are_cut(name: str) -> None:
+    vendor, call = CALLS[name]
+    for lead in range(480, 500):
+        words = "x" * lead + KEY
+        said = {"code": 1, "msg": words, "status": 400, "message": words, "error_code": 400, "error_msg": words}
+        answer = Answer(400, {"Content-Type": "application/json"}, json.dumps(said).encode(), truncated=False, ms=1)
+        assert KEY[:4] not in str(told(vendor, answer, call))

@@ -12,6 +12,7 @@ import pytest
 from handlers.sandbox.vanceai import VanceAISandbox, VanceAISettings
 from handlers.vendors.contract import InputFile
 from handlers.vendors.vanceai import VanceAI
+from schemas.catalogue import params_errors
 from schemas.job import ErrorClass
 from tests.vendors import clients
 from tests.vendors.clients import Client, error_of, work
@@ -71,3 +72,19 @@ async def test_sd_recolor_goes_out_under_the_name_in_force(image: InputFile) -> 
             job = work(one.vendor, "sd_recolor", image)
             await one.vendor.submit(one.account, await one.vendor.prepare(one.account, job), None, job)
             assert sandbox.violations == []
+
+
+async def test_one_net_may_look_at_both_pictures_and_is_never_named_twice_for_one(image: InputFile) -> None:
+    tile = {"cn_name": "cartoon_tile"}
+    async with _running() as (one, sandbox):
+        for named, inputs, nets in (
+            ([tile | {"image_uid": "image"}, tile], {"image": image, "control": image}, 2),
+            ([tile | {"image_uid": "image"}, tile], {"image": image}, 1),
+        ):
+            job = replace(work(one.vendor, "img2anime", image, cn_configs=named), inputs=inputs)
+            assert params_errors(job.operation, job.params) == []
+            prepared = await one.vendor.prepare(one.account, job)
+            told = json.loads(prepared.data["jconfig"])["cn_configs"]
+            assert len({net["image_uid"] for net in told}) == len(told) == nets
+            await one.vendor.submit(one.account, prepared, None, job)
+        assert sandbox.violations == []

@@ -9,10 +9,10 @@ ALTER TABLE endpoints ADD COLUMN rate_limit TEXT;
 ALTER TABLE endpoints ADD COLUMN ordered BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE endpoints ADD COLUMN retry_schedule TEXT;
 
--- During a rotation both secrets sign, until old_secret_until. Encrypted.
-ALTER TABLE endpoints ADD COLUMN old_secret TEXT;
-ALTER TABLE endpoints ADD COLUMN old_secret_until BIGINT;
-CREATE INDEX endpoints_by_old_secret ON endpoints (old_secret_until) WHERE old_secret_until IS NOT NULL;
+-- Secrets from before a rotation, each with the time until which it signs, encrypted; and the last of these times.
+ALTER TABLE endpoints ADD COLUMN old_secrets TEXT;
+ALTER TABLE endpoints ADD COLUMN old_secrets_until BIGINT;
+CREATE INDEX endpoints_by_old_secrets ON endpoints (old_secrets_until) WHERE old_secrets_until IS NOT NULL;
 
 -- Which secret key a node seals with, by its fingerprint.
 ALTER TABLE nodes ADD COLUMN key_fingerprint TEXT;

@@ -229,9 +229,9 @@ CREATE TABLE endpoints (
     rate_limit TEXT,
     ordered BIGINT NOT NULL DEFAULT 0,
     retry_schedule TEXT,
-    -- During a rotation both secrets sign, until old_secret_until. Encrypted.
-    old_secret TEXT,
-    old_secret_until BIGINT,
+    -- Secrets from before a rotation, each with the time until which it signs, encrypted; and the last of these times.
+    old_secrets TEXT,
+    old_secrets_until BIGINT,
     -- Since when every attempt has failed, and since when its breaker is open.
     failing_since BIGINT,
     broken_at BIGINT,
@@ -245,7 +245,7 @@ CREATE TABLE endpoints (
 CREATE UNIQUE INDEX endpoints_by_hook ON endpoints (project_id, hook) WHERE hook IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX endpoints_by_project ON endpoints (project_id, id) WHERE job_id IS NULL AND deleted_at IS NULL;
 CREATE INDEX endpoints_by_job ON endpoints (job_id) WHERE job_id IS NOT NULL;
-CREATE INDEX endpoints_by_old_secret ON endpoints (old_secret_until) WHERE old_secret_until IS NOT NULL;
+CREATE INDEX endpoints_by_old_secrets ON endpoints (old_secrets_until) WHERE old_secrets_until IS NOT NULL;
 CREATE INDEX endpoints_streaming ON endpoints (COALESCE(seen_at, created_at)) WHERE kind = 'stream' AND deleted_at IS NULL;
 CREATE INDEX endpoints_deleted ON endpoints (deleted_at) WHERE deleted_at IS NOT NULL;
 

@@ -110,7 +110,7 @@ TOLD: Mapping[str, Told] = {
     "GET /v1/endpoints/{id}/secret": Told(subscriptions.SigningSecret),
     "POST /v1/endpoints/{id}/pause": Told(subscriptions.Endpoint, problems=(409,)),
     "POST /v1/endpoints/{id}/resume": Told(subscriptions.Endpoint, problems=(409,)),
-    "POST /v1/endpoints/{id}/rotate-secret": Told(subscriptions.RotatedSecret, body_required=False),
+    "POST /v1/endpoints/{id}/rotate-secret": Told(subscriptions.RotatedSecret, problems=(409,), body_required=False),
     "POST /v1/endpoints/{id}/enable": Told(subscriptions.Endpoint),
     "POST /v1/endpoints/{id}/test": Told(subscriptions.TestShot, body_required=False),
     "POST /v1/endpoints/{id}/replay": Told(

@@ -59,6 +59,8 @@ test('when n8n tries an item again nothing is paid for twice, in another run it 
   assert.equal(new Set([first, ...others.flat()].map((job) => job.id)).size, 3);
   const two = await submit({}, { execution: '19', items: [...items, ...items] });
   assert.notEqual(two[0].id, two[1].id);
+  const nameless = [await submit({}, { execution: '' }), await submit({}, { execution: '' })].flat();
+  assert.notEqual(nameless[0].id, nameless[1].id);
   const own = { options: { idempotencyKey: 'order-17' } };
   assert.equal((await submit(own))[0].id, (await submit(own))[0].id);
 });

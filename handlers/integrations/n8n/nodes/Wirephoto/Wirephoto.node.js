@@ -1,4 +1,5 @@
 // Hands pictures in, and looks jobs up.
+const { randomUUID } = require('crypto');
 const { NodeConnectionTypes, NodeOperationError } = require('n8n-workflow');
 const { CREDENTIALS, call } = require('../../lib/api');
 const options = require('../../lib/options');
@@ -50,8 +51,10 @@ const picturesOf = async (context, i) => {
  * @param {number} i
  */
 const keyOf = (context, i) => {
-  const { id: workflow } = context.getWorkflow();
-  return ['n8n', workflow, context.getExecutionId(), context.getNode().id, context.evaluateExpression('{{ $runIndex }}', i), i].join('.');
+  // Without an id of the execution nothing tells one from the next: then each submission is a job of its own.
+  const execution = context.getExecutionId() || randomUUID();
+  const run = context.evaluateExpression('{{ $runIndex }}', i);
+  return ['n8n', context.getWorkflow().id, execution, context.getNode().id, run, i].join('.');
 };
 
 /** @type {Record<string, (context: import('n8n-workflow').IExecuteFunctions, i: number) => Promise<any[]>>} */
