@@ -247,7 +247,8 @@ class EndpointPatch(BaseModel):
     url: HttpUrl | None = None
     config: dict[str, JsonValue] | None = Field(
         None,
-        description="Of a shop: what is absent stays, credentials too; null takes away what is not required.",
+        description="Of a shop: what is absent stays, and null takes away what is not required. Credentials stay"
+        " too, but with another `shop` they must be given again.",
         json_schema_extra={"maxProperties": 32},
     )
     events: list[Pattern] | None = Field(None, min_length=1, max_length=32)

@@ -62,7 +62,8 @@ class ShopConfig(BaseModel):
 
     SECRETS: ClassVar[frozenset[str]] = frozenset()
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # What does not fit is told without its value: it may be a credential.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     shop: HttpUrl
     product: Template = Field("{metadata.product_id}", description="The product's id at the shop.")
@@ -175,3 +176,10 @@ def changed(kind: str, config: ShopConfig, patch: Mapping[str, Any]) -> ShopConf
     """Names given replace, what is absent stays, null takes away; the whole is judged anew. Raises ValidationError."""
     whole = {**config.shown, **config.secrets, **patch}
     return SHOPS[kind].model_validate({name: value for name, value in whole.items() if value is not None})
+
+
+def left_out(config: ShopConfig, patch: Mapping[str, Any]) -> list[str]:
+    """The credentials that must be given again: at another address they may be read by somebody else."""
+    if patch.get("shop", config.shop) == config.shop:
+        return []
+    return sorted(config.secrets.keys() - patch.keys())

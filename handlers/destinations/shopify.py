@@ -24,6 +24,7 @@ from handlers.destinations.tries import (
     dig,
     in_the_clear,
     tried,
+    turn_of,
 )
 from handlers.http import Http
 from schemas.delivery import Attempt, Outcome
@@ -117,7 +118,7 @@ class _Putting:
         for variant in variants:
             await self._shown(owner, variant)
         ids = {picture.step: await self.files.uploaded(picture) for picture in group}
-        async with turn(f"{address(self.config)}/{owner}"):
+        async with turn(turn_of(address(self.config), owner)):
             await self._arrange(owner, [(ids[picture.step], picture.position) for picture in group])
             for variant, picture in variants.items():
                 await self._show(owner, variant, ids[picture.step])

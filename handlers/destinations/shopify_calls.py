@@ -103,7 +103,7 @@ def gid(kind: str, name: str) -> str:
     match = re.fullmatch(rf"(?:gid://shopify/{kind}/)?([0-9]{{1,20}})", name)
     if match is None:
         raise Impossible(f"{name[:60]!r} is no id of a {kind} at Shopify: give its number")
-    return f"gid://shopify/{kind}/{match[1]}"
+    return f"gid://shopify/{kind}/{int(match[1])}"
 
 
 @dataclass

@@ -7,8 +7,9 @@ endpoint: whoever comes back looks for it before uploading, and finds its own.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from handlers.destinations.contract import Message
@@ -16,6 +17,7 @@ from schemas.endpoint import Target
 from schemas.shop import ShopConfig, filled
 
 _SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/gif": "gif", "image/avif": "avif"}
+_POSITION = re.compile(r"0*[1-9][0-9]{0,8}")
 
 
 class Impossible(Exception):
@@ -34,7 +36,7 @@ class Placed:
     width: int
     height: int
     sha256: str
-    step: str  # its part of the steps' names
+    step: str  # its part of the steps' names, which goes with the shop's address
     job: str
     product: str
     variant: str | None
@@ -56,11 +58,17 @@ def placed(message: Message, target: Target) -> Sequence[Placed]:
     if not chosen:
         named = f" named {' or '.join(config.outputs)}" if config.outputs else ""
         raise Impossible(f"the job has no result{named}")
-    return [_placed(job, output, number, place, target.id, config) for place, (number, output) in enumerate(chosen)]
+    pictures: list[Placed] = []
+    for number, output in chosen:
+        picture = _placed(job, output, number, target.id, config)
+        before = sum(other.product == picture.product for other in pictures)
+        position = None if picture.position is None else picture.position + before
+        pictures.append(replace(picture, position=position))
+    return pictures
 
 
 def _placed(
-    job: Mapping[str, Any], output: Mapping[str, Any], number: int, place: int, endpoint: str, config: ShopConfig
+    job: Mapping[str, Any], output: Mapping[str, Any], number: int, endpoint: str, config: ShopConfig
 ) -> Placed:
     values = {
         **{f"metadata.{name}": str(value) for name, value in job["metadata"].items()},
@@ -73,7 +81,7 @@ def _placed(
     if product is None:
         raise Impossible(f"the job names no product: {config.product} comes to nothing")
     position = filled(config.position, values)
-    if position is not None and not (position.isascii() and position.isdigit() and int(position) > 0):
+    if position is not None and not _POSITION.fullmatch(position):
         raise Impossible(f"the position {position[:40]!r} is not a number from 1")
     name = _name(job["id"], number, endpoint)
     return Placed(
@@ -85,13 +93,18 @@ def _placed(
         width=output["width"],
         height=output["height"],
         sha256=output["sha256"],
-        step=str(number),
+        step=f"{number}.{_place(config)}",
         job=job["id"],
         product=product,
         variant=filled(config.variant, values),
         alt=filled(config.alt, values),
-        position=None if position is None else int(position) + place,
+        position=None if position is None else int(position),
     )
+
+
+def _place(config: ShopConfig) -> str:
+    # The ids that are kept are one shop's own: at another address the same number may be anyone's picture.
+    return hashlib.sha256(config.shop.encode()).hexdigest()[:8]
 
 
 def _name(job: str, number: int, endpoint: str) -> str:

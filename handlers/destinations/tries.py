@@ -24,6 +24,8 @@ KEEP = 4 << 20
 _LONGEST = 500
 # What follows a link's `?` may be its signature. JSON may write `\/`.
 _QUERY = re.compile(r"(https?:(?:\\?/){2}[^\s\"'<>?]*)\?[^\s\"'<>]*", re.IGNORECASE)
+# What comes of reading an answer that has another form than the shop's documents promise.
+_NONSENSE = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 # Names that no public name server gives out.
 _INNER = (".localhost", ".local", ".internal", ".lan", ".home.arpa", ".test")
 
@@ -105,6 +107,11 @@ async def tried(
     except TimeoutError:
         progress.status = None
         return ended(Outcome.RETRY, f"timeout: {progress.step}: not done within {deadline:g} seconds")
+    except _NONSENSE as fault:
+        # Were it raised, no attempt would count, and the same would be asked every second for ever. Its words are not
+        # told: they may repeat anything.
+        told = f"the answer is none that a shop of this kind gives ({type(fault).__name__})"
+        return ended(Outcome.RETRY, f"{progress.step}: {told}")
     return ended(Outcome.DELIVERED, None)
 
 
@@ -143,6 +150,12 @@ def in_the_clear(url: str) -> bool:
         return ip_address(host).is_global
     except ValueError:
         return "." in host and not host.endswith(_INNER)
+
+
+def turn_of(shop: str, product: str) -> str:
+    """The name of a product's turn: the same for all endpoints of a shop, however each writes its address."""
+    parts = urlsplit(shop)
+    return f"{(parts.hostname or '').rstrip('.')}{parts.path.rstrip('/')}/{product}"
 
 
 def by_product(pictures: Iterable[Placed]) -> Iterator[tuple[str, list[Placed]]]:

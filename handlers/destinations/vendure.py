@@ -22,6 +22,7 @@ from handlers.destinations.tries import (
     dig,
     in_the_clear,
     tried,
+    turn_of,
 )
 from handlers.destinations.vendure_calls import Admin
 from handlers.http import Http
@@ -135,7 +136,7 @@ class _Putting:
         for variant in variants:
             await _variant(self.admin, product, variant)
         ids = {picture.step: await self._uploaded(picture, language) for picture in group}
-        async with turn(f"{self.config.shop.rstrip('/')}/{product}"):
+        async with turn(turn_of(self.config.shop, product)):
             await self._arrange(product, [(ids[picture.step], picture.position) for picture in group])
             for variant, picture in variants.items():
                 await self._show(product, variant, ids[picture.step])

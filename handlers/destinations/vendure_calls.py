@@ -24,7 +24,7 @@ Meanings = Mapping[str | int, Outcome | None]
 
 BY_STATUS: Meanings = {
     401: None,
-    403: None,
+    403: Outcome.RETRY,  # a firewall's; Vendure's own has a code
     413: Outcome.ABORT,
     429: Outcome.SLOW_DOWN,
     503: Outcome.SLOW_DOWN,

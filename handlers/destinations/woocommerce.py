@@ -25,6 +25,7 @@ from handlers.destinations.tries import (
     in_the_clear,
     saying,
     tried,
+    turn_of,
 )
 from handlers.destinations.woocommerce_calls import UNFINISHED, Missing, Site, address, number
 from handlers.destinations.woocommerce_check import checks, confirmed
@@ -124,7 +125,7 @@ class _Putting:
         for variation in variations:
             await self._shown(variation)
         ids = {picture.step: await self._uploaded(picture) for picture in group}
-        async with turn(f"{address(self.config)}/{path}"):
+        async with turn(turn_of(address(self.config), path)):
             await self._arrange(path, [(ids[picture.step], picture.position) for picture in group])
             for variation, picture in variations.items():
                 await self._show(variation, ids[picture.step])

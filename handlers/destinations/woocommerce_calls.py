@@ -180,6 +180,6 @@ class Site:
 
 def number(name: str, what: str) -> str:
     """An id of WooCommerce's. Raises Impossible."""
-    if not (name.isascii() and name.isdigit() and int(name) > 0 and len(name) <= 20):
+    if not (name.isascii() and name.isdigit() and len(name) <= 20 and int(name) > 0):
         raise Impossible(f"{name[:60]!r} is no id of a {what} at WooCommerce: give its number")
-    return name
+    return str(int(name))

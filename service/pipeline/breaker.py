@@ -62,6 +62,9 @@ class Breaker:
 
     def judge(self, attempt: Attempt, now: int, jitter: float) -> Mark | None:
         """`jitter`: a random number from -1 to 1. None: nothing new."""
+        if attempt.outcome is Outcome.ABORT and attempt.status is None:
+            # What can't be put into a shop is given up unasked: of the shop that says nothing.
+            return None
         if attempt.outcome in _ALIVE:
             return self._recover()
         if attempt.outcome in _DISABLING:

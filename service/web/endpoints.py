@@ -19,7 +19,7 @@ from schemas.event import envelope, rfc3339
 from schemas.event_types import TEST_TYPE
 from schemas.problem import FieldError, Problem, invalid, not_found
 from schemas.registration import EndpointPatch, EndpointRequest, TestRequest, default_filter
-from schemas.shop import ShopConfig, changed
+from schemas.shop import ShopConfig, changed, left_out
 from service.pipeline import shown
 from service.pipeline.core import Core
 from service.pipeline.messages import written
@@ -141,6 +141,8 @@ def _with_config(site: Site, endpoint: Endpoint, patch: EndpointPatch, terms: Te
     except ValidationError as error:
         raise invalid(field_errors(error, under=("config",))) from None
     _must_be_public(site, None, config)
+    if names := left_out(before, patch.config):
+        raise invalid([FieldError(f"config.{name}", "must be given again with another shop") for name in names])
     if patch.filter is None and terms.filter == default_filter(before):
         terms = replace(terms, filter=default_filter(config))
     return replace(terms, config=sealed_config(site.core.vault, endpoint.id, config))

@@ -122,6 +122,30 @@ async def test_a_patch_changes_the_names_it_gives_and_keeps_the_rest_with_the_cr
     assert config.secrets == {"api_key": "another"}
 
 
+async def test_credentials_are_never_taken_along_to_another_address(it: Stand, photo: Path) -> None:
+    """Who may change an endpoint may not read its credentials: he must not have them sent to a server of his own."""
+    shop = paper_shop(it)
+    made = await shop_endpoint(it.client)
+    path, elsewhere = f"/v1/endpoints/{made['id']}", "http://127.0.0.1:10/admin-api"
+    for moved in ({"shop": elsewhere}, {"shop": elsewhere, "mode": "replace"}):
+        status, problem = await it.client.call("PATCH", path, json={"config": moved})
+        assert (status, fields(problem)) == (422, {"config.api_key"})
+    assert (await it.client.call("GET", path))[1]["config"] == made["config"]
+    same = {"shop": CONFIG["shop"], "mode": "replace"}
+    assert (await it.client.call("PATCH", path, json={"config": same}))[0] == 200
+    moved = {"shop": elsewhere, "api_key": "another"}
+    assert (await it.client.call("PATCH", path, json={"config": moved}))[0] == 200
+    await finished(it.client, photo)
+    await settled(it.client, made, "delivered")
+    config = shop.seen[-1].shop
+    assert config is not None
+    assert (config.shop, config.secrets) == (elsewhere, {"api_key": "another"})
+    other = await shop_endpoint(it.client, kind="shopify", config=SHOPIFY)
+    way_in = {"access_token": None, "client_id": "id", "client_secret": "secret"}
+    body = {"config": {"shop": "https://vases.myshopify.com", **way_in}}
+    assert (await it.client.call("PATCH", f"/v1/endpoints/{other['id']}", json=body))[0] == 200
+
+
 async def test_a_patch_that_spoils_a_config_changes_nothing(it: Stand) -> None:
     made = await shop_endpoint(it.client)
     path = f"/v1/endpoints/{made['id']}"

@@ -106,6 +106,7 @@ ROWS: list[tuple[str, web.Response, Outcome, str]] = [
     ("createAssets", web.json_response({"data": {"createAssets": []}}), Outcome.RETRY, "nothing of the asset"),
     ("createAssets", web.Response(status=413), Outcome.ABORT, "larger"),
     ("product(", web.Response(status=502, text="<html>"), Outcome.RETRY, "502"),
+    ("product(", web.Response(status=403, text="<html>blocked"), Outcome.RETRY, "403"),
     ("product(", web.Response(status=404, text="no such page"), Outcome.RETRY, "config.shop"),
     ("product(", web.Response(status=302, headers={"Location": "/login"}), Outcome.RETRY, "config.shop"),
     ("product(", web.Response(text="<html>a page</html>"), Outcome.RETRY, "config.shop"),
@@ -127,6 +128,17 @@ async def test_each_answer_means_what_the_table_says(
     assert (attempt.outcome, says in str(attempt.error)) == (outcome, True), attempt
     assert attempt.status == answer.status
     assert attempt.retry_after == (7 if outcome is Outcome.SLOW_DOWN else None)
+
+
+async def test_a_firewall_disables_no_endpoint() -> None:
+    """It answers so to everything for a while. Vendure itself says FORBIDDEN in GraphQL."""
+    async with shop() as (words, send):
+        blocked = [web.Response(status=403, text="<html>blocked") for _ in range(12)]
+        words.says = {
+            name: blocked[at::4] for at, name in enumerate(("product(", "activeChannel", "products(", "assets("))
+        }
+        attempt = await send()
+    assert (attempt.outcome, attempt.status) == (Outcome.RETRY, 403)
 
 
 async def test_a_key_is_refused_only_after_it_was_asked_for_once_more() -> None:

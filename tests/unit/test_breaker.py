@@ -103,7 +103,14 @@ def test_caution_comes_before_the_break() -> None:
 
 def test_who_gives_a_delivery_up_is_alive() -> None:
     it = broken()
-    assert it.judge(Attempt(Outcome.ABORT, NOW, 5), NOW, 0.0) is Mark.WELL
+    assert it.judge(Attempt(Outcome.ABORT, NOW, 5, status=413), NOW, 0.0) is Mark.WELL
+
+
+def test_what_was_given_up_before_anybody_was_asked_says_nothing_of_the_receiver() -> None:
+    it = broken()
+    before = it.not_before
+    assert it.judge(Attempt(Outcome.ABORT, NOW, 5), NOW, 0.0) is None
+    assert (it.cautious, it.not_before) == (True, before)
 
 
 def test_five_days_of_failures_and_nothing_less_are_hopeless() -> None:
