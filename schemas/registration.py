@@ -255,7 +255,9 @@ class EndpointPatch(BaseModel):
     channels: list[Channel] | None = Field(None, max_length=32)
     filter: Filter | None = None
     description: Text | None = Field(None, max_length=500)
-    headers: Headers | None = None
+    headers: Headers | None = Field(
+        None, description="What is absent stays; with a `url` of another origin they must be given again."
+    )
     format: Format | None = None
     signatures: Signatures | None = None
     rate_limit: RateLimit | None = None

@@ -61,10 +61,9 @@ class Deliver:
         self._recorder = Recorder(core, self.take)
         self._began = core.clock.now()
         self._tasks: set[asyncio.Task[None]] = set()
-        # Lanes that wait for room: those below their share, and those that have it and want more.
-        self._crowded: OrderedDict[int, Lane] = OrderedDict()
-        self._sated: OrderedDict[int, Lane] = OrderedDict()
-        self._shops: OrderedDict[int, Lane] = OrderedDict()
+        # Lanes that wait for room: those below their share, and those that have it and want more; shops apart.
+        self._crowded: dict[bool, OrderedDict[int, Lane]] = {False: OrderedDict(), True: OrderedDict()}
+        self._sated: dict[bool, OrderedDict[int, Lane]] = {False: OrderedDict(), True: OrderedDict()}
         self._under_way = self._at_shops = 0
         self._most_under_way = min(most_under_way, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 2 // 5)
         self._steps = StepsOf(core)
@@ -163,7 +162,7 @@ class Deliver:
                 return None
         if not self._has_room(lane):
             line = self._crowded if lane.in_flight < FAIR_SHARE else self._sated
-            (self._shops if lane.is_shop else line)[lane.row] = lane
+            line[lane.is_shop][lane.row] = lane
             return None
         self._under_way += 1
         self._at_shops += lane.is_shop
@@ -172,22 +171,22 @@ class Deliver:
 
     def _has_room(self, lane: Lane) -> bool:
         """Attempts under way have one bound for all, for sockets are finite; the more there are, the fairer it is."""
-        if lane.is_shop:
-            return self._has_room_for_shops()
+        return self._has_room_for_more(lane.is_shop, sated=lane.in_flight >= FAIR_SHARE)
+
+    def _has_room_for_more(self, shop: bool, *, sated: bool) -> bool:
         if self._under_way >= self._most_under_way:
             return False
-        return lane.in_flight < FAIR_SHARE or self._under_way < self._most_under_way // 2
-
-    def _has_room_for_shops(self) -> bool:
-        return self._under_way < self._most_under_way and self._at_shops < max(1, self._most_under_way // SHOPS_PART)
+        under_way, most = self._under_way, self._most_under_way
+        if shop:
+            under_way, most = self._at_shops, max(1, most // SHOPS_PART)
+        return under_way < (most // 2 if sated else most)
 
     def _offer_room(self) -> None:
         """Who has waited goes first; who has nothing to send any more leaves it to the next."""
-        for line, most in ((self._crowded, self._most_under_way), (self._sated, self._most_under_way // 2)):
-            while line and self._under_way < most:
-                self._pump(line.popitem(last=False)[1])
-        while self._shops and self._has_room_for_shops():
-            self._pump(self._shops.popitem(last=False)[1])
+        for sated, lines in ((False, self._crowded), (True, self._sated)):
+            for shop, line in lines.items():
+                while line and self._has_room_for_more(shop, sated=sated):
+                    self._pump(line.popitem(last=False)[1])
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from handlers import standardwebhooks
 from handlers.destinations.contract import Checkable, Message, NoSteps
+from handlers.http import origin
 from schemas import ids, subscriptions
 from schemas.delivery import ARRIVED
 from schemas.endpoint import STREAM, Endpoint, EndpointState, Scheme, Target, Terms
@@ -119,6 +120,7 @@ async def change(request: Request, who: Principal) -> Response:
 async def _change(tx: Tx, site: Site, endpoint: Endpoint, patch: EndpointPatch) -> None:
     # Locked: its secrets are written back as they stand here, and may be sealed anew at any time.
     current = await _current(tx, endpoint)
+    _keeps_headers_home(current.terms, patch)
     sealed = None if patch.headers is None else site.core.vault.seal(current.id, json.dumps(patch.headers))
     terms, now = _with_config(site, current, patch, patch.changed(current.terms, sealed)), site.clock.now()
     if current.hook is not None:
@@ -129,6 +131,14 @@ async def _change(tx: Tx, site: Site, endpoint: Endpoint, patch: EndpointPatch) 
     await endpoints.change(tx, current.row, terms, now)
     if terms.ordered != current.terms.ordered and current.kind != STREAM:
         await (lines.form if terms.ordered else lines.scatter)(tx, current.row, now)
+
+
+def _keeps_headers_home(terms: Terms, patch: EndpointPatch) -> None:
+    """Their values were given for one receiver, and nobody may read them. Raises Problem 422."""
+    if patch.url is None or patch.headers is not None or not terms.header_names:
+        return
+    if origin(patch.url) != origin(terms.url):
+        raise invalid([FieldError("headers", "must be given again with a url of another origin")])
 
 
 def _with_config(site: Site, endpoint: Endpoint, patch: EndpointPatch, terms: Terms) -> Terms:

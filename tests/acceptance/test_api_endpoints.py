@@ -137,6 +137,22 @@ async def test_a_patch_changes_what_it_names_and_takes_effect_for_the_next_deliv
         assert await it.client.call("PATCH", path, json={}) == (200, (await it.client.call("GET", path))[1])
 
 
+async def test_the_values_of_headers_are_never_taken_along_to_another_host(it: Stand) -> None:
+    """Who may change an endpoint may not read them: he must not have them sent to a server of his own."""
+    endpoint = await it.client.subscribe("https://shop.example/hooks", headers={"Authorization": "Bearer of-the-shop"})
+    path = f"/v1/endpoints/{endpoint['id']}"
+    for url in ("https://elsewhere.example/hooks", "http://shop.example/hooks", "https://shop.example:8443/hooks"):
+        status, problem = await it.client.call("PATCH", path, json={"url": url})
+        assert (status, fields(problem)) == (422, {"headers"}), url
+    for body in (
+        {"url": "https://SHOP.example:443/other"},
+        {"url": "https://elsewhere.example/hooks", "headers": {}},
+        {"url": "https://shop.example/hooks"},
+    ):
+        status, changed = await it.client.call("PATCH", path, json=body)
+        assert (status, changed["url"]) == (200, body["url"])
+
+
 async def test_a_patch_to_a_private_address_is_refused(tmp_path: Path) -> None:
     async with stand(tmp_path, allow_networks=[]) as it:
         endpoint = await it.client.subscribe("https://shop.example/")
@@ -191,7 +207,9 @@ async def test_a_test_shot_is_signed_and_tells_what_the_receiver_said(tmp_path: 
         shop.answers.append(web.Response(status=500, text="out of order"))
         status, told = await it.client.call("POST", path)
         assert (status, told["delivered"], told["status"], told["response_head"]) == (200, False, 500, "out of order")
-        await it.client.call("PATCH", f"/v1/endpoints/{endpoint['id']}", json={"url": "http://127.0.0.1:1/"})
+        await it.client.call(
+            "PATCH", f"/v1/endpoints/{endpoint['id']}", json={"url": "http://127.0.0.1:1/", "headers": {}}
+        )
         status, told = await it.client.call("POST", path)
         assert (status, told["delivered"], told["status"]) == (200, False, None)
         assert told["error"].startswith("connect")

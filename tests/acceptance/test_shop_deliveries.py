@@ -266,3 +266,33 @@ async def test_shops_that_hang_leave_room_for_everybody_else(it: Stand, photo: P
                 await settled(it.client, endpoint, "delivered", "delivered", "delivered")
     finally:
         await deliver.stop(1)
+
+
+async def test_one_shop_that_hangs_leaves_room_for_the_others(it: Stand, photo: Path) -> None:
+    shop = paper_shop(it)
+    gate, others, reached = Pass("upload"), set[str](), asyncio.Event()
+
+    async def hang(at: Try) -> None:
+        if at.target.id in others:
+            reached.set()
+        await gate(at)
+
+    shop.between = hang
+    core, site = it.wirephoto.core, it.wirephoto.site
+    # Of which eight may be shops'.
+    deliver = Deliver(core, site.destinations, retry.SCHEDULE, lambda: 0.0, most_under_way=32)
+    core.hand_over = deliver.hand_over
+    try:
+        greedy = await shop_endpoint(it.client, max_in_flight=64)
+        for _ in range(9):
+            await finished(it.client, photo)
+        other = await shop_endpoint(it.client)
+        others.add(other["id"])
+        await finished(it.client, photo)
+        async with asyncio.timeout(PATIENCE):
+            await reached.wait()
+        gate.opened.set()
+        await settled(it.client, greedy, *["delivered"] * 10)
+        await settled(it.client, other, "delivered")
+    finally:
+        await deliver.stop(1)
