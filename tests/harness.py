@@ -31,7 +31,7 @@ from tests.described import Description
 
 API_KEY = "wp_test-key-of-the-first-project-0123456789"
 LOOPBACK = ["127.0.0.0/8"]
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @dataclass

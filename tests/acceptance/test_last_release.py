@@ -1,6 +1,6 @@
 """A rolling change: the last release's code runs on today's schema, before it is itself replaced.
 
-`tests/store/releases` holds that release as it was. It has one database, SQLite.
+`tests/store/releases` holds that release as it was. Tried on SQLite.
 """
 
 import asyncio

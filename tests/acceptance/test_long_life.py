@@ -14,7 +14,7 @@ import pytest
 
 from handlers import http
 from service import heart
-from service.pipeline import deliver
+from service.pipeline import messages
 from service.pipeline.retry import SECOND
 from tests.long_life import TABLES, Day, Measured, day, lived
 
@@ -38,7 +38,7 @@ def _quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     # Nobody else is there to miss a beat, and each costs a commit.
     monkeypatch.setattr(heart, "HEARTBEAT_SECONDS", BEAT_SECONDS)
     # Bounds that are reached in the first hours.
-    monkeypatch.setattr(deliver, "MESSAGE_BYTES_IN_MEMORY", MIB // 16)
+    monkeypatch.setattr(messages, "BYTES_IN_MEMORY", MIB // 16)
     monkeypatch.setattr(http, "TARGETS_IN_MEMORY", 8)
 
 

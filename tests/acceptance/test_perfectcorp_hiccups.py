@@ -89,7 +89,7 @@ async def scene(folder: Path, **play: Any) -> AsyncIterator[Scene]:
 # -- kept alive --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("unit", ["poll._replan", "poll._found"])
+@pytest.mark.parametrize("unit", ["poll._go_on", "poll._found"])
 async def test_a_task_whose_answer_could_not_be_written_down_is_asked_again_in_time(
     tmp_path: Path, photo: Path, unit: str
 ) -> None:

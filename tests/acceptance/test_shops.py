@@ -3,6 +3,7 @@ stand-ins, from the request to what the shop shows; and the test of an endpoint,
 """
 
 import hashlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ from tests.destinations.faults import Fault
 from tests.destinations.shopify_shop import CLIENT, ShopifyShop
 from tests.destinations.woocommerce_products import Product
 from tests.destinations.woocommerce_shop import PASSWORD, USER, WooCommerceShop
-from tests.harness import Stand
+from tests.harness import Stand, stand
 
 pytestmark = pytest.mark.anyio
 
-SOON = {"retry_schedule": [1] * 5}
+
+@pytest.fixture
+async def it(tmp_path: Path, everywhere: str) -> AsyncIterator[Stand]:  # noqa: ARG001 - it says which database
+    async with stand(tmp_path, retry_schedule=[0.02] * 20) as running:
+        yield running
 
 
 async def _tested(it: Stand, endpoint: dict[str, Any]) -> dict[str, bool]:
@@ -33,7 +38,7 @@ async def test_a_finished_picture_is_the_main_one_of_its_product_at_shopify(it: 
     product = shop.product(8411, "front.jpg")
     async with shop.open() as url:
         config = {"shop": url, "client_id": CLIENT[0], "client_secret": CLIENT[1], "mode": "set_main"}
-        endpoint = await shop_endpoint(it.client, kind="shopify", config=config, **SOON)
+        endpoint = await shop_endpoint(it.client, kind="shopify", config=config)
         assert CLIENT[1] not in str(endpoint)
         assert await _tested(it, endpoint) == {"credentials": True, "scopes": True, "product": True}
         assert shop.changes == []
@@ -53,7 +58,7 @@ async def test_a_finished_picture_is_the_only_one_of_its_product_at_woocommerce(
     site.shop.products[8411] = Product([site.picture("front")])
     async with site.open() as url:
         config = {"shop": url, "username": USER, "application_password": PASSWORD, "mode": "replace", "meta_key": "job"}
-        endpoint = await shop_endpoint(it.client, kind="woocommerce", config=config, **SOON)
+        endpoint = await shop_endpoint(it.client, kind="woocommerce", config=config)
         assert PASSWORD not in str(endpoint)
         assert set((await _tested(it, endpoint)).values()) == {True}
         assert (site.ours, site.shop.writes) == ([], 0)
@@ -75,7 +80,7 @@ async def test_a_password_that_was_taken_back_disables_the_endpoint_and_keeps_wh
     site.shop.products[8411] = Product()
     async with site.open() as url:
         config = {"shop": url, "username": USER, "application_password": PASSWORD}
-        endpoint = await shop_endpoint(it.client, kind="woocommerce", config=config, **SOON)
+        endpoint = await shop_endpoint(it.client, kind="woocommerce", config=config)
         site.passwords = {"another"}
         await finished(it.client, photo)
         await settled(it.client, endpoint, "held")
