@@ -48,7 +48,7 @@ Frame = tuple[int, bytes]
 class Follower:
     """One client. Everything up to `cursor` has been written to it, or was not for it."""
 
-    __slots__ = ("_bytes", "beats", "chosen", "cursor", "ended", "line", "live", "queue")
+    __slots__ = ("_bytes", "_handed", "beats", "chosen", "cursor", "ended", "line", "live", "queue")
 
     def __init__(self, line: Line, cursor: int, chosen: str | None) -> None:
         self.line = line
@@ -59,6 +59,8 @@ class Follower:
         self.beats = False
         self.queue: deque[Frame] = deque()
         self._bytes = 0
+        # Up to where the queue holds all that was for it.
+        self._handed = 0
 
     @property
     def over(self) -> bool:
@@ -67,12 +69,11 @@ class Follower:
     def hand(self, events: Sequence[Event], frames: Sequence[bytes]) -> None:
         """What has come after all that it was handed before."""
         for event, frame in zip(events, frames, strict=True):
-            if self.chosen not in (None, event.type):
-                # Where nothing waits before it, it is passed over at once.
-                self.cursor = self.cursor if self.queue else max(self.cursor, event.sequence)
-            elif event.sequence > self.cursor:
+            if self.chosen in (None, event.type) and event.sequence > self.cursor:
                 self.queue.append((event.sequence, frame))
                 self._bytes += len(frame)
+        self._handed = events[-1].sequence
+        self._pass_over()
         if len(self.queue) > MOST_QUEUED or self._bytes > QUEUED_BYTES:
             self.live = False
             self.drop_queue()
@@ -86,11 +87,17 @@ class Follower:
             self.cursor, frame = self.queue.popleft()
             taken += frame
             self._bytes -= len(frame)
+        self._pass_over()
         return bytes(taken)
+
+    def _pass_over(self) -> None:
+        """What was not for it is behind it, where nothing waits before that."""
+        if not self.queue:
+            self.cursor = max(self.cursor, self._handed)
 
     def drop_queue(self) -> None:
         self.queue.clear()
-        self._bytes = 0
+        self._bytes = self._handed = 0
 
     def end(self) -> None:
         self.ended = True

@@ -39,6 +39,15 @@ async def happen(it: Stand, count: int = 1, kind: EventType = EventType.JOB_QUEU
         await it.wirephoto.core.commit(_write, it, kind, padding)
 
 
+async def happen_together(it: Stand, *kinds: EventType) -> None:
+    """Events of one commit: they are read at once."""
+
+    async def unit(tx: Tx) -> Announced:
+        return [await _write(tx, it, kind, 10) for kind in kinds][-1]
+
+    await it.wirephoto.core.commit(unit)
+
+
 async def happen_elsewhere(it: Stand, count: int = 1) -> None:
     """Events by another node on the same database: nobody here is told."""
     for _ in range(count):
@@ -103,6 +112,19 @@ async def test_one_type_alone_is_told_and_the_cursor_moves_past_the_others(tmp_p
                 while log.last_id != "76":
                     await clock.advance(sse.HEARTBEAT_MS)
                     assert await log.block() is None
+
+
+async def test_the_cursor_moves_past_what_came_together_with_the_last_that_was_wanted(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with stand(tmp_path, clock=clock) as it:
+        await happen(it, 1, EventType.JOB_FAILED)
+        async with stream(it.client, LOG, after=0, type="job.failed") as log:
+            assert await sequences(log, 1) == [1]
+            await happen_together(it, EventType.JOB_FAILED, EventType.JOB_QUEUED, EventType.JOB_QUEUED)
+            assert await sequences(log, 1) == [2]
+            await clock.advance(sse.HEARTBEAT_MS)
+            assert await log.block() is None
+            assert log.last_id == "4"
 
 
 async def test_a_stream_ends_with_the_key_that_opened_it(it: Stand) -> None:
