@@ -93,20 +93,26 @@ async def _each_was_owed_once(place: Scene, events: list[str], replay: dict[str,
     assert {entry.headers["webhook-id"] for entry in place.receiver.got} == set(events)
 
 
-@pytest.mark.parametrize(
-    "die",
-    [
-        "before:replay.begin:1",
-        "after:replay.begin:1",
-        "before:replay.step:1",
-        "after:replay.step:1",
-        "before:replay.step:2",
-        "after:replay.step:2",
-        "after:deliveries.claim:1",
-        "before:record.write_down:2",
-        "after:record.write_down:1",
-    ],
-)
+# Each is three lives of a service: two in the suite, all of them in the slow run.
+MOMENTS = [
+    "after:replay.step:1",
+    "before:record.write_down:2",
+    *(
+        pytest.param(moment, marks=pytest.mark.slow)
+        for moment in (
+            "before:replay.begin:1",
+            "after:replay.begin:1",
+            "before:replay.step:1",
+            "before:replay.step:2",
+            "after:replay.step:2",
+            "after:deliveries.claim:1",
+            "after:record.write_down:1",
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("die", MOMENTS)
 async def test_a_replay_that_is_killed_goes_on_and_doubles_nothing(
     launch: Launch, data_dir: Path, photo: Path, die: str
 ) -> None:
