@@ -18,6 +18,7 @@ NAMES = {
     "fsync": ["the disk: 4 KiB appended and synced"],
     "fan-out-10": ["deliveries, fan-out 10"],
     "fan-out-1": ["deliveries, fan-out 1"],
+    "v1a": ["deliveries, fan-out 10, v1 and v1a"],
     "latency": ["commit → receiver, p50 at 30 % load", "commit → receiver, p99 at 30 % load"],
     "intake": ["jobs accepted, JSON with an asset"],
     "intake-multipart": ["jobs accepted, multipart with a picture"],
