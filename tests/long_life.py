@@ -1,7 +1,7 @@
 """A day in the life of a service: jobs all day at both vendors, and subscribers of every kind.
 
 Two projects. The first has a subscriber that is well, one that is out of order for some hours, one that never takes
-anything, one that said `410` once and is held for, and one that comes and goes each hour.
+anything and is disabled for it, one that said `410` once and is held for, and one that comes and goes each hour.
 """
 
 import asyncio

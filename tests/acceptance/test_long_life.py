@@ -14,8 +14,8 @@ import pytest
 
 from handlers import http
 from service import heart
-from service.pipeline import messages
-from service.pipeline.retry import SECOND
+from service.pipeline import breaker, messages, record
+from service.pipeline.retry import HOUR, SECOND
 from tests.long_life import TABLES, Day, Measured, day, lived
 
 pytestmark = pytest.mark.anyio
@@ -37,6 +37,9 @@ SLACK = 1.25
 def _quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     # Nobody else is there to miss a beat, and each costs a commit.
     monkeypatch.setattr(heart, "HEARTBEAT_SECONDS", BEAT_SECONDS)
+    # As retention is hours here, not days: whoever never takes anything is disabled in the fourth.
+    for module in (breaker, record):
+        monkeypatch.setattr(module, "AUTO_DISABLE_MS", 3 * HOUR)
     # Bounds that are reached in the first hours.
     monkeypatch.setattr(messages, "BYTES_IN_MEMORY", MIB // 16)
     monkeypatch.setattr(http, "TARGETS_IN_MEMORY", 8)
