@@ -50,7 +50,9 @@ async def test_twenty_jobs_and_a_kill_in_their_midst_lose_no_task_and_cost_nothi
         await place.subscribe("job.succeeded", "job.failed")
         jobs = [await place.submit(COLORIZE) for _ in range(20)]
         async with asyncio.timeout(60):
-            await polls(sandbox, 6)
+            # Each about once. A task is asked every eight seconds and dies after ten: how long a busy machine takes to
+            # start the service again is not what is shown here.
+            await polls(sandbox, 20)
         await service.kill()
         await place.start()
         told = place.receiver
@@ -95,8 +97,8 @@ async def test_a_kill_during_a_submission_loses_no_task_though_many_wait(
         service = await place.start()
         await place.subscribe("job.succeeded", "job.failed")
         jobs = [await place.submit(COLORIZE) for _ in range(12)]
+        # At once: how long the service then takes to start is out of the ten seconds that a task lives unasked.
         await sandbox.seen("run", 3)
-        await polls(sandbox, 2)
         await service.kill()
         await place.start()
         told = place.receiver
