@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.bench.drawing import INK, drawn
+
 # By story and policy: one outcome for each seed.
 Measured = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
 
 _COLOURS = {"ours": "#1f8fbf", "baseline": "#c9771c"}
-_INK = "#808890"
 
 
 @dataclass(frozen=True)
@@ -94,33 +95,16 @@ def markdown(measured: Measured) -> str:
 
 def plot(measured: Measured, file: Path) -> None:
     """The ratios with their spread and bars: text stays text, on any background."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "wirephoto", "font.size": 11})
-    from matplotlib import pyplot
-
     rows = [row for row in ROWS if row.story in measured]
-    drawing, axes = pyplot.subplots(figsize=(8, 0.8 + 0.5 * len(rows)))
-    for place, row in enumerate(rows):
-        found = values(measured, row)
-        middle = statistics.median(found)
-        colour = _COLOURS["baseline" if row.policy == "plain" or row.of in (_floor, _best) else "ours"]
-        axes.barh(place, middle, 0.6, color=colour)
-        axes.plot([min(found), max(found)], [place, place], color=_INK, linewidth=2)
-        axes.text(max(found), place, f" {middle:.2f}", va="center", color=_INK)
-        if row.bar is not None:
-            axes.plot([row.bar] * 2, [place - 0.42, place + 0.42], color=_INK, label="bar" if not place else None)
-    axes.set_yticks(range(len(rows)), [row.name for row in rows])
-    axes.invert_yaxis()
-    axes.set_xlabel("smaller is better; the thin line is the spread over all seeds")
-    axes.margins(x=0.12)
-    for spine in ("top", "right"):
-        axes.spines[spine].set_visible(False)
-    for spine in ("left", "bottom"):
-        axes.spines[spine].set_color(_INK)
-    axes.tick_params(colors=_INK)
-    axes.xaxis.label.set_color(_INK)
-    axes.legend(frameon=False, labelcolor=_INK, loc="lower right")
-    drawing.savefig(file, transparent=True, bbox_inches="tight", metadata={"Date": None})
-    pyplot.close(drawing)
+    with drawn(file, 0.8 + 0.5 * len(rows)) as axes:
+        for place, row in enumerate(rows):
+            found = values(measured, row)
+            middle = statistics.median(found)
+            colour = _COLOURS["baseline" if row.policy == "plain" or row.of in (_floor, _best) else "ours"]
+            axes.barh(place, middle, 0.6, color=colour)
+            axes.plot([min(found), max(found)], [place, place], color=INK, linewidth=2)
+            axes.text(max(found), place, f" {middle:.2f}", va="center", color=INK)
+            if row.bar is not None:
+                axes.plot([row.bar] * 2, [place - 0.42, place + 0.42], color=INK, label="bar" if not place else None)
+        axes.set_yticks(range(len(rows)), [row.name for row in rows])
+        axes.set_xlabel("smaller is better; the thin line is the spread over all seeds")

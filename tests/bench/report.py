@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
+from tests.bench.drawing import INK, drawn
 from tests.bench.figures import Figure
 
 Measured = Mapping[str, Sequence[Figure]]
@@ -18,7 +19,6 @@ NAMES = {"sqlite": "SQLite, synchronous=FULL", "postgres": "PostgreSQL"}
 _LIBRARIES = ("aiohttp", "httptools", "starlette", "uvicorn", "uvloop")
 # One colour each, to be told apart on white and on black, and by who sees few colours.
 _COLOURS = {"sqlite": "#1f8fbf", "postgres": "#c9771c"}
-_INK = "#808890"
 
 
 def machine() -> dict[str, Any]:
@@ -84,36 +84,18 @@ def markdown(measured: Measured) -> str:
 
 def plot(measured: Measured, file: Path) -> None:
     """The ratios to the bare libraries, with bar and goal: text stays text, on any background."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "wirephoto", "font.size": 11})
-    from matplotlib import pyplot
-
     names = [figure.name for figure in next(iter(measured.values())) if figure.ratio is not None]
     height = 0.8 / len(measured)
-    drawing, axes = pyplot.subplots(figsize=(8, 0.6 + 0.35 * len(names) * (len(measured) + 1)))
-    for place, (database, found) in enumerate(measured.items()):
-        rows = {figure.name: figure for figure in found if figure.ratio is not None}
-        for row, name in enumerate(names):
-            figure = rows[name]
-            at = row + (place - (len(measured) - 1) / 2) * height
-            axes.barh(
-                at, figure.judged, height * 0.9, color=_COLOURS[database], label=NAMES[database] if not row else None
-            )
-            axes.text(figure.judged, at, f" {figure.judged:.2f}", va="center", color=_INK)
-            if place == 0 and figure.bar is not None:
-                axes.plot([figure.bar] * 2, [row - 0.45, row + 0.45], color=_INK, label="bar" if not row else None)
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.set_xlabel("work per CPU-second, as a part of what the bare library does (bare library = 1)")
-    axes.margins(x=0.12)
-    for spine in ("top", "right"):
-        axes.spines[spine].set_visible(False)
-    for spine in ("left", "bottom"):
-        axes.spines[spine].set_color(_INK)
-    axes.tick_params(colors=_INK)
-    axes.xaxis.label.set_color(_INK)
-    axes.legend(frameon=False, labelcolor=_INK, loc="lower right")
-    drawing.savefig(file, transparent=True, bbox_inches="tight", metadata={"Date": None})
-    pyplot.close(drawing)
+    with drawn(file, 0.6 + 0.35 * len(names) * (len(measured) + 1)) as axes:
+        for place, (database, found) in enumerate(measured.items()):
+            rows = {figure.name: figure for figure in found if figure.ratio is not None}
+            for row, name in enumerate(names):
+                figure = rows[name]
+                at = row + (place - (len(measured) - 1) / 2) * height
+                label = NAMES[database] if not row else None
+                axes.barh(at, figure.judged, height * 0.9, color=_COLOURS[database], label=label)
+                axes.text(figure.judged, at, f" {figure.judged:.2f}", va="center", color=INK)
+                if place == 0 and figure.bar is not None:
+                    axes.plot([figure.bar] * 2, [row - 0.45, row + 0.45], color=INK, label="bar" if not row else None)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_xlabel("work per CPU-second, as a part of what the bare library does (bare library = 1)")
