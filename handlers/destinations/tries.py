@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from handlers.destinations.contract import Check
 from handlers.destinations.shops import Impossible, Placed
 from handlers.http import Answer, TransportError
 from schemas.delivery import Attempt, Outcome
@@ -113,6 +114,17 @@ async def tried(
         told = f"the answer is none that a shop of this kind gives ({type(fault).__name__})"
         return ended(Outcome.RETRY, f"{progress.step}: {told}")
     return ended(Outcome.DELIVERED, None)
+
+
+async def checked(
+    look: Callable[[list[Check]], Awaitable[None]], progress: Progress, now: Callable[[], int], deadline: float
+) -> list[Check]:
+    """What `look` adds, one thing after the other; what it can't look at stands last, under its step."""
+    found: list[Check] = []
+    attempt = await tried(lambda: look(found), progress, now, deadline)
+    if attempt.error is not None:
+        found.append(Check(progress.step, ok=False, detail=attempt.error.partition(": ")[2]))
+    return found
 
 
 def saying(answer: Answer) -> Any:

@@ -19,6 +19,7 @@ from handlers.destinations.tries import (
     Trouble,
     by_product,
     by_variant,
+    checked,
     dig,
     in_the_clear,
     tried,
@@ -96,17 +97,13 @@ class Vendure(Destination):
     async def check(self, target: Target, metadata: Mapping[str, str]) -> Sequence[Check]:
         """Asks only: the key, the channel, the role, the custom field, and the product that the metadata names."""
         config, admin = self._opened(target)
-        found: list[Check] = []
 
-        async def work() -> None:
+        async def look(found: list[Check]) -> None:
             admin.progress.step = "address"
             _is_safe(config)
             await _Looking(admin, config, metadata, found).all()
 
-        attempt = await tried(work, admin.progress, self._now, self.deadline)
-        if attempt.error is not None:
-            found.append(Check(admin.progress.step, ok=False, detail=attempt.error.partition(": ")[2]))
-        return found
+        return await checked(look, admin.progress, self._now, self.deadline)
 
     def _opened(self, target: Target) -> tuple[VendureConfig, Admin]:
         config = target.shop

@@ -21,6 +21,7 @@ from handlers.destinations.tries import (
     Trouble,
     by_product,
     by_variant,
+    checked,
     dig,
     in_the_clear,
     saying,
@@ -81,17 +82,13 @@ class WooCommerce(Destination):
     async def check(self, target: Target, metadata: Mapping[str, str]) -> Sequence[Check]:
         """Asks only: the user and what it may, WooCommerce, the product and the variation that the metadata names."""
         config, site = self._opened(target)
-        found: list[Check] = []
 
-        async def work() -> None:
+        async def look(found: list[Check]) -> None:
             site.progress.step = "address"
             _is_safe(config)
             await checks(site, config, metadata, found)
 
-        attempt = await tried(work, site.progress, self._now, self.deadline)
-        if attempt.error is not None:
-            found.append(Check(site.progress.step, ok=False, detail=attempt.error.partition(": ")[2]))
-        return found
+        return await checked(look, site.progress, self._now, self.deadline)
 
     def _opened(self, target: Target) -> tuple[WooCommerceConfig, Site]:
         config = target.shop
