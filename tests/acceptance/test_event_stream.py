@@ -25,6 +25,9 @@ from tests.harness import PATIENCE, Stand, stand
 
 pytestmark = pytest.mark.anyio
 
+# SQLite is one process's alone.
+POSTGRES = pytest.mark.parametrize("everywhere", [pytest.param("postgres", marks=pytest.mark.again)], indirect=True)
+
 LOG = "/v1/events/stream"
 
 
@@ -237,9 +240,8 @@ async def test_what_is_written_while_a_reader_catches_up_is_not_lost_between_its
             assert await sequences(behind, 1) == await sequences(ahead, 1) == [8]
 
 
-async def test_events_of_another_node_on_the_same_database_come_too(it: Stand, everywhere: str) -> None:
-    if everywhere == "sqlite":
-        pytest.skip("SQLite is one process's alone")
+@POSTGRES
+async def test_events_of_another_node_on_the_same_database_come_too(it: Stand) -> None:
     async with stream(it.client, LOG) as log:
         await happen_elsewhere(it, 3)
         assert await sequences(log, 3) == [1, 2, 3]

@@ -17,7 +17,7 @@ from tests.acceptance.delivery_rig import Rig, rig
 from tests.acceptance.listening import Listener, listening, made
 from tests.acceptance.made import fields, queue
 from tests.acceptance.test_api_tenants import tenant
-from tests.acceptance.test_event_stream import happen_elsewhere
+from tests.acceptance.test_event_stream import POSTGRES, happen_elsewhere
 from tests.clock import ManualClock
 from tests.harness import PATIENCE, stand
 
@@ -296,9 +296,8 @@ async def test_a_quiet_stream_has_heartbeats(it: Rig) -> None:
         assert it.clock.now() - ManualClock().now() >= HEARTBEAT_MS == 15_000
 
 
-async def test_events_of_another_node_are_handed_out_too(tmp_path: Path, everywhere: str) -> None:
-    if everywhere == "sqlite":
-        pytest.skip("SQLite is one process's alone")
+@POSTGRES
+async def test_events_of_another_node_are_handed_out_too(tmp_path: Path) -> None:
     async with stand(tmp_path) as it:
         endpoint = await made(it.client)
         async with listening(it.client, endpoint) as listener:
