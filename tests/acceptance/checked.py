@@ -12,7 +12,8 @@ from pydantic import SecretStr
 from service.app import running
 from service.checkup.findings import Level
 from service.config import Settings
-from tests.acceptance.command_line import SECRET_KEY, closed_port, within
+from tests.acceptance.command_line import SECRET_KEY, within
+from tests.ports import free_port
 from tests.s3 import CREDENTIALS
 
 SECRETS = (SECRET_KEY, CREDENTIALS["AWS_SECRET_ACCESS_KEY"], "hunter2")
@@ -68,5 +69,5 @@ class Checked:
 
 def checked(folder: Path, vendors: Mapping[str, str]) -> Checked:
     """In `folder`, with a port that nobody has and these vendors."""
-    own = {"PORT": str(closed_port()), "DATA_DIR": str(folder / "data"), "SECRET_KEY": SECRET_KEY}
+    own = {"PORT": str(free_port()), "DATA_DIR": str(folder / "data"), "SECRET_KEY": SECRET_KEY}
     return Checked(folder, {**vendors, **{f"WIREPHOTO_{name}": value for name, value in own.items()}})

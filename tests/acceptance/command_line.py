@@ -4,7 +4,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -87,9 +86,3 @@ def serving(folder: Path, port: int = 0, key: str | None = None) -> Iterator[Ser
         finally:
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE) == 0, (folder / "log").read_text()
-
-
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as it:
-        port: int = it.getsockname()[1]
-    return port

@@ -16,8 +16,9 @@ from service.checkup.findings import Level
 from service.checkup.machine import space
 from service.config import SECTIONS, Settings
 from tests.acceptance.checked import Checked, checked
-from tests.acceptance.command_line import ONE_DATABASE, SECRET_KEY, Service, closed_port, environment, serving, within
+from tests.acceptance.command_line import ONE_DATABASE, SECRET_KEY, Service, environment, serving, within
 from tests.acceptance.neighbours import Neighbour, neighbour, vendors
+from tests.ports import free_port
 from tests.s3 import S3
 
 # On a server of databases: `test_check_postgres.py`.
@@ -138,7 +139,7 @@ def test_the_store_of_the_service_that_is_up_is_read_beside_it(beside: Checked) 
 
 
 def test_who_works_on_the_store_while_nobody_answers_is_a_fault(beside: Checked) -> None:
-    beside.wrong("store", "another process works on it", PORT=str(closed_port()))
+    beside.wrong("store", "another process works on it", PORT=str(free_port()))
 
 
 def test_another_installations_service_on_our_port_is_found(started: Checked, service: Service) -> None:
@@ -289,7 +290,7 @@ def test_a_base_url_that_is_not_the_vendors_is_found(check: Checked, other: Neig
     for status in (200, 404):
         other.answer(b"<html>a captive portal</html>", status, "text/html")
         check.wrong(f"vendor {vendor}", "can't be asked", **{f"{vendor.upper()}__BASE_URL": other.url})
-    nobody = f"http://127.0.0.1:{closed_port()}"
+    nobody = f"http://127.0.0.1:{free_port()}"
     check.wrong(f"vendor {vendor}", "can't be asked", **{f"{vendor.upper()}__BASE_URL": nobody})
 
 
@@ -317,7 +318,7 @@ def test_a_public_url_that_leads_elsewhere_is_found(beside: Checked, other: Neig
 
 
 def test_a_public_url_that_cannot_be_judged_from_here_is_no_fault(beside: Checked, check: Checked) -> None:
-    nobody = f"http://127.0.0.1:{closed_port()}"
+    nobody = f"http://127.0.0.1:{free_port()}"
     beside.fit("public URL", "can't be reached from here", Level.NOTE, PUBLIC_URL=nobody)
     check.fit("public URL", "the service is not up", Level.NOTE, PUBLIC_URL=nobody)
     beside.fit("public URL", "not https", Level.NOTE, ALLOW_NETWORKS="")

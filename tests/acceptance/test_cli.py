@@ -20,11 +20,11 @@ from tests.acceptance.command_line import (
     ONE_DATABASE,
     PATIENCE,
     Service,
-    closed_port,
     environment,
     wirephoto,
     within,
 )
+from tests.ports import free_port
 
 pytestmark = ONE_DATABASE
 
@@ -168,7 +168,7 @@ def test_a_wrong_key_is_refused_and_not_repeated(service: Service) -> None:
 
 
 def test_an_unreachable_server_is_named(tmp_path: Path) -> None:
-    url = f"http://127.0.0.1:{closed_port()}"
+    url = f"http://127.0.0.1:{free_port()}"
     ran = wirephoto("endpoints", "list", "--url", url, "--key", "wp_0123456789", cwd=tmp_path)
     assert ran.returncode == Code.UNREACHABLE
     assert url in ran.stderr
@@ -283,7 +283,7 @@ def test_the_sandboxes_alone_print_settings_that_a_service_takes(tmp_path: Path)
                 lines.append(process.stdout.readline())
                 assert lines[-1], lines
             pasted = dict(part.split("=", 1) for line in lines[1:] for part in line.removeprefix("export ").split())
-            checked = wirephoto("check", cwd=tmp_path, env={**pasted, "WIREPHOTO_PORT": str(closed_port())})
+            checked = wirephoto("check", cwd=tmp_path, env={**pasted, "WIREPHOTO_PORT": str(free_port())})
         finally:
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE) == 0

@@ -9,7 +9,8 @@ import pytest
 
 from service.cli import CONTENTS
 from service.commands.codes import MEANINGS, Code, together
-from tests.acceptance.command_line import ONE_DATABASE, PATIENCE, Service, closed_port, environment, within
+from tests.acceptance.command_line import ONE_DATABASE, PATIENCE, Service, environment, within
+from tests.ports import free_port
 
 pytestmark = ONE_DATABASE
 
@@ -32,7 +33,7 @@ def test_success_is_0_and_json_is_one_document(service: Service) -> None:
 
 
 def test_a_bad_outcome_is_1(service: Service) -> None:
-    made = service.within("endpoints", "add", f"http://127.0.0.1:{closed_port()}/hook", "--json")
+    made = service.within("endpoints", "add", f"http://127.0.0.1:{free_port()}/hook", "--json")
     ran = service.within("endpoints", "test", json.loads(made.stdout)["id"], "--json")
     assert ran.exit_code == Code.FAILED
     assert json.loads(ran.stdout)["delivered"] is False
@@ -58,7 +59,7 @@ def test_a_wrong_use_is_2(arguments: tuple[str, ...]) -> None:
 
 
 def test_nobody_there_is_3() -> None:
-    there = ("--url", f"http://127.0.0.1:{closed_port()}", "--key", "wp_0123456789")
+    there = ("--url", f"http://127.0.0.1:{free_port()}", "--key", "wp_0123456789")
     for command in (("jobs", "list"), ("events", "--follow"), ("jobs", "retry", "job_1", "--wait"), ("keys", "list")):
         ran = within(*command, *there)
         assert ran.exit_code == Code.UNREACHABLE, command

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from service.commands.codes import Code
-from tests.acceptance.command_line import ONE_DATABASE, PATIENCE, Service, closed_port, environment, within
+from tests.acceptance.command_line import ONE_DATABASE, PATIENCE, Service, environment, within
+from tests.ports import free_port
 
 pytestmark = ONE_DATABASE
 
@@ -66,7 +67,7 @@ def test_bash_completes_what_the_service_holds(program: Path, service: Service) 
 
 
 def test_completion_is_silent_where_nobody_answers(program: Path, service: Service) -> None:
-    nobody = {"WIREPHOTO_URL": f"http://127.0.0.1:{closed_port()}", "WIREPHOTO_KEY": "wp_0123456789"}
+    nobody = {"WIREPHOTO_URL": f"http://127.0.0.1:{free_port()}", "WIREPHOTO_KEY": "wp_0123456789"}
     assert completed(program, "jobs", "show", "", env=nobody) == []
     assert completed(program, "jobs", "show", "") == []
     assert completed(program, "jobs", "show", "", env={**service.env, "WIREPHOTO_KEY": "wp_0123456789"}) == []

@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from service.commands.codes import Code
-from tests.acceptance.command_line import ONE_DATABASE, PATIENCE, Service, closed_port, environment, serving
+from tests.acceptance.command_line import ONE_DATABASE, PATIENCE, Service, environment, serving
+from tests.ports import free_port
 
 pytestmark = ONE_DATABASE
 
@@ -62,7 +63,7 @@ def line(process: subprocess.Popen[str]) -> str:
 
 
 def test_following_outlives_a_restart_and_tells_everything_once(tmp_path: Path, photos: Path) -> None:
-    port = closed_port()
+    port = free_port()
     with serving(tmp_path, port) as first:
         submit(first, photos / "cat.jpg")
     with ExitStack() as services:

@@ -18,7 +18,8 @@ import pytest
 from standardwebhooks import Webhook
 
 from service.commands.codes import Code
-from tests.acceptance.command_line import ONE_DATABASE, PATIENCE, Service, closed_port, environment, serving
+from tests.acceptance.command_line import ONE_DATABASE, PATIENCE, Service, environment, serving
+from tests.ports import free_port
 
 pytestmark = ONE_DATABASE
 
@@ -156,7 +157,7 @@ def test_without_a_receiver_events_are_only_printed(service: Service, photos: Pa
 
 
 def test_where_nobody_listens_the_attempt_has_failed_and_is_told_of(service: Service, photos: Path) -> None:
-    url = f"http://127.0.0.1:{closed_port()}/hook"
+    url = f"http://127.0.0.1:{free_port()}/hook"
     with listener(service, "--forward-to", url, "--events", "job.succeeded", "--json") as process:
         line(process)
         submit(service, photos / "cat.jpg")
@@ -169,7 +170,7 @@ def test_where_nobody_listens_the_attempt_has_failed_and_is_told_of(service: Ser
 
 
 def test_listening_outlives_a_restart_of_the_service(tmp_path: Path, photos: Path) -> None:
-    port = closed_port()
+    port = free_port()
     with ExitStack() as services, laptop() as it:
         first = services.enter_context(serving(tmp_path, port))
         with listener(first, "--forward-to", it.url, "--events", "job.succeeded", "--json") as process:

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from service.commands.codes import Code
-from tests.acceptance.command_line import ONE_DATABASE, Service, closed_port
+from tests.acceptance.command_line import ONE_DATABASE, Service
+from tests.ports import free_port
 
 pytestmark = ONE_DATABASE
 
@@ -13,7 +14,7 @@ KEY = "the-shops-own-key"
 
 def config(folder: Path, **changes: object) -> Path:
     path = folder / "lamps.json"
-    path.write_text(json.dumps({"shop": f"http://127.0.0.1:{closed_port()}/admin-api", "api_key": KEY, **changes}))
+    path.write_text(json.dumps({"shop": f"http://127.0.0.1:{free_port()}/admin-api", "api_key": KEY, **changes}))
     return path
 
 

@@ -19,6 +19,7 @@ import pytest
 from tests.integrations import debian
 from tests.integrations.software import PACKAGES
 from tests.node_tools import NotInstalled
+from tests.ports import free_port
 
 OURS = Path(__file__).with_name("wordpress")
 PATIENCE = 60.0
@@ -49,12 +50,6 @@ def _found(pattern: str, root: Path) -> Path:
         if there:
             return there[-1]
     pytest.fail(f"{pattern} is missing: is it in one of the packages of packages.txt?")
-
-
-def _free_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return int(unused.getsockname()[1])
 
 
 @contextmanager
@@ -132,7 +127,7 @@ def _site(root: Path, folder: Path, environment_type: str) -> Iterator[Site]:
     shutil.copy(OURS / "wp-config.php", code)
     for part in ("database", "content/plugins", "content/themes", "content/uploads"):
         (folder / part).mkdir(parents=True)
-    port = _free_port()
+    port = free_port()
     libraries = [str(path) for place in ("usr/lib", "lib") for path in (root / place).glob("*-linux-gnu")]
     environment = {
         **os.environ,

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from tests.ports import free_port
 from tests.unit.http_servers import OK, client, drains, echo, fails, guarded, new, serving, talking
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("each_client")]
@@ -108,8 +109,7 @@ async def test_a_cancelled_request_stays_cancelled() -> None:
 
 
 async def test_a_refused_connection_was_certainly_not_sent() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
+    port = free_port()
     async with client() as http:
         error = await fails(http.request("POST", f"http://127.0.0.1:{port}/secret?key=1", body=b"x"), "connect")
     assert not error.sent

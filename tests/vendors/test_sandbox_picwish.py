@@ -16,6 +16,7 @@ from PIL import Image
 
 from handlers.sandbox import faults, picwish
 from handlers.sandbox.picwish import PicWishSandbox, PicWishSettings
+from tests.ports import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -352,8 +353,10 @@ async def test_the_same_photo_gives_the_same_bytes(vendor: Any) -> None:
 
 async def test_a_vendor_that_comes_back_still_knows_its_tasks(vendor: Any) -> None:
     async with vendor() as client:
+        port = free_port()
+        await client.sandbox.stop()
+        await client.sandbox.start(port=port)
         data = await client.finished()
-        port = int(client.sandbox.base_url.rsplit(":", 1)[1])
         await client.sandbox.stop()
         with pytest.raises(aiohttp.ClientConnectionError):
             await client.query(data["task_id"])
