@@ -5,7 +5,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -29,15 +29,56 @@ KEEP_ALIVE_SECONDS = 75
 
 
 class _Server(uvicorn.Server):
-    """Signals are ours: uvicorn would raise them again before we have put anything away."""
+    """Signals are ours: uvicorn would raise them again before we have put anything away.
+
+    And a stop takes no longer than what is under way: uvicorn looks every tenth of a second whether it should stop, and
+    gives connections another one to close. Tasks at a vendor die meanwhile.
+    """
+
+    def __init__(self, config: uvicorn.Config, grace_seconds: float) -> None:
+        super().__init__(config)
+        self._grace_seconds = grace_seconds
+        self._stopping = asyncio.Event()
+        self.left = asyncio.Event()  # a connection is gone
+
+    def stop(self) -> None:
+        self.should_exit = True
+        self._stopping.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def main_loop(self) -> None:
+        """Each second the Date that answers carry is set anew."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._stopping.wait()
 
-def _cuttable(base: type[Any]) -> type[asyncio.Protocol]:
-    """uvicorn's own protocol, but that a request may cut its connection off: `scope["state"]["cut"]`.
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002  # closed by its owner
+        """Take no more, and let what is under way end within the grace."""
+        for server in self.servers:
+            server.close()
+        state = self.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        try:
+            async with asyncio.timeout(self._grace_seconds):
+                while state.tasks:
+                    await asyncio.wait(state.tasks)
+                while state.connections:
+                    self.left.clear()
+                    await self.left.wait()
+        except TimeoutError:
+            log.warning("http.cut_off", requests=len(state.tasks), connections=len(state.connections))
+            for task in state.tasks:
+                task.cancel()
+
+
+def _cuttable(base: type[Any], left: asyncio.Event) -> type[asyncio.Protocol]:
+    """uvicorn's own protocol, but that a request may cut its connection off: `scope["state"]["cut"]`. `left` is set
+    when a connection is gone.
 
     To close one, asyncio waits until its client has read what was written, and a client that reads nothing has it wait
     for ever.
@@ -50,6 +91,10 @@ def _cuttable(base: type[Any]) -> type[asyncio.Protocol]:
         def _cut(self) -> None:
             if self.transport is not None:
                 self.transport.abort()
+
+        def connection_lost(self, error: Exception | None) -> None:
+            super().connection_lost(error)
+            left.set()
 
     return Cuttable
 
@@ -65,8 +110,10 @@ def listen(settings: Settings) -> socket.socket:
 
 
 @asynccontextmanager
-async def serving(wirephoto: Wirephoto, sock: socket.socket) -> AsyncIterator[_Server]:
-    """The HTTP server over a running service. `should_exit` ends it."""
+async def serving(
+    wirephoto: Wirephoto, sock: socket.socket, *, grace_seconds: float = GRACE_SECONDS
+) -> AsyncIterator[_Server]:
+    """The HTTP server over a running service, until the context's end."""
     config = uvicorn.Config(
         wirephoto.asgi(),
         log_config=None,
@@ -75,17 +122,16 @@ async def serving(wirephoto: Wirephoto, sock: socket.socket) -> AsyncIterator[_S
         ws="none",
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=round(GRACE_SECONDS),
     )
     config.load()
-    config.http_protocol_class = _cuttable(config.http_protocol_class)
-    server = _Server(config)
+    server = _Server(config, grace_seconds)
+    config.http_protocol_class = _cuttable(config.http_protocol_class, server.left)
     # The socket listens already: what comes before the server is up waits in its backlog.
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         yield server
     finally:
-        server.should_exit = True
+        server.stop()
         wirephoto.core.bells.close()
         await task
 

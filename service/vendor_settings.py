@@ -99,9 +99,10 @@ class VendorSettings(BaseModel):
             "call": self.call_seconds,
             "blocking_call": self.blocking_call_seconds,
         }
-        if self.poll_seconds is not None and pace.least is not None:
-            # The document's least wait is no reason to overrule an operator who wants to ask more often.
-            changes["least"] = min(pace.least, self.poll_seconds)
+        for name in ("least", "on_average"):
+            # The document's waits are no reason to overrule an operator who wants to ask more often.
+            if self.poll_seconds is not None and getattr(pace, name) is not None:
+                changes[name] = min(getattr(pace, name), self.poll_seconds)
         if self.limits is not None:
             changes["windows"] = tuple(Window(entry.scope, entry.requests, entry.seconds) for entry in self.limits)
         return replace(pace, **{name: value for name, value in changes.items() if value is not None})

@@ -1,13 +1,14 @@
 """Holds real answers to the published description: whatever it does not tell of is a failure."""
 
-import copy
 import fnmatch
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import jsonschema
+import jsonschema_rs
 
 PROBLEM = "application/problem+json"
 FORMATS = jsonschema.Draft202012Validator.FORMAT_CHECKER
@@ -18,19 +19,24 @@ _PARTS = frozenset({"Event"})
 
 def strict(schemas: Mapping[str, Any]) -> dict[str, Any]:
     """The same schemas, but that a field which is not described is a fault. In public they stay open for more."""
-    closed = copy.deepcopy(dict(schemas))
-    for name, schema in closed.items():
-        if "properties" in schema and "allOf" not in schema and name not in _PARTS:
-            schema.setdefault("additionalProperties", False)
-    return closed
+    return {
+        name: {"additionalProperties": False, **schema}
+        if "properties" in schema and "allOf" not in schema and name not in _PARTS
+        else schema
+        for name, schema in schemas.items()
+    }
 
 
 @dataclass
 class Description:
-    """The document of a running service, and which of its answers have been seen."""
+    """The document of a running service, and which of its answers have been seen.
+
+    `validators`, by their schemas: those of one document can be shared, for each takes as long to make as many answers.
+    """
 
     document: Mapping[str, Any]
     seen: set[tuple[str, str, int]] = field(default_factory=set)
+    validators: dict[str, jsonschema_rs.Draft202012Validator] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._schemas = strict(self.document["components"]["schemas"])
@@ -47,8 +53,11 @@ class Description:
         }
 
     def validate(self, schema: Mapping[str, Any], value: Any) -> None:
-        whole = {**schema, "components": {"schemas": self._schemas}}
-        jsonschema.Draft202012Validator(whole, format_checker=FORMATS).validate(value)
+        name = json.dumps(schema)
+        if name not in self.validators:
+            whole = {**schema, "components": {"schemas": self._schemas}}
+            self.validators[name] = jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
+        self.validators[name].validate(value)
 
     def hold(self, method: str, path: str, status: int, headers: Mapping[str, str], body: Any) -> None:
         """One answer: its status, content type, headers and body are all told of at its route."""

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+import jsonschema_rs
 from aiohttp import web
 from pydantic import SecretStr
 from standardwebhooks import Webhook
@@ -32,6 +33,8 @@ from tests.described import Description
 API_KEY = "wp_test-key-of-the-first-project-0123456789"
 LOOPBACK = ["127.0.0.0/8"]
 PATIENCE = 60.0
+# Of the one description that all services of these tests have.
+_VALIDATORS: dict[str, jsonschema_rs.Draft202012Validator] = {}
 
 
 @dataclass
@@ -276,5 +279,5 @@ async def stand(
         # The server ends a connection that was idle for five seconds; one must not be taken up at that instant.
         connector = aiohttp.TCPConnector(keepalive_timeout=2)
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-        client = Client(f"http://127.0.0.1:{port}", http, described=Description(openapi()))
+        client = Client(f"http://127.0.0.1:{port}", http, described=Description(openapi(), validators=_VALIDATORS))
         yield Stand(wirephoto, client, vanceai, picwish, perfectcorp)

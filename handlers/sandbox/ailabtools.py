@@ -19,7 +19,7 @@ from handlers.sandbox import pictures
 from handlers.sandbox.faults import Fault, answering
 from handlers.sandbox.pictures import Picture
 from handlers.sandbox.requests import Asked, Upload
-from handlers.sandbox.server import RefusedError, Route, Sandbox, Settings, json_answer
+from handlers.sandbox.server import POLL_TOLERANCE, RefusedError, Route, Sandbox, Settings, json_answer
 from handlers.sandbox.tasks import State, Task, Word, WorkFailedError
 
 KEY_HEADER = "ailabapi-api-key"
@@ -28,6 +28,9 @@ REFINE_PATH = "/api/portrait/enhance/try-on-clothes-refiner"
 QUERY_PATH = "/api/common/query-async-task-result"
 CREDITS_PATH = "/api/common/query-credits"
 _MB = 1024 * 1024
+
+# "Queried every 5 seconds" is advice on how often: so much sooner after another is still taken for that.
+CLOSEST = 0.8
 
 QUEUED, RUNNING, SUCCEEDED, FAILED = 0, 1, 2, 3
 UNDECODABLE = "FILE_DECODING_FAILURE"
@@ -118,6 +121,8 @@ class AILabToolsSettings(Settings):
 @dataclass(eq=False)
 class AILabToolsTask(Task):
     secret: str = ""  # in the result link: whoever has it may fetch, nobody else can guess
+    taken_at: float = 0.0  # by the monotonic clock
+    questions: int = 0
 
 
 def error(code: str, message: str = "", *, newest: bool = False) -> Fault:
@@ -194,7 +199,7 @@ class AILabToolsSandbox(Sandbox[AILabToolsSettings, AILabToolsTask]):
             raise self._refusal(self.settings.gone, "a task_id that no refinement gave")
         if self._expired(task):
             raise self._refusal(self.settings.gone, "asked for a task after its day")
-        self.check_pace(asked, task)
+        self._check_pace(asked, task)
         word = task.says(_REAL[task.state], SUCCEEDED)
         why = task.failure if word == FAILED else word
         code = why if isinstance(why, str) else ""
@@ -238,6 +243,16 @@ class AILabToolsSandbox(Sandbox[AILabToolsSettings, AILabToolsTask]):
         picture = task.outputs["image"]
         return web.Response(body=picture.data, content_type=picture.content_type)
 
+    def _check_pace(self, asked: Asked, task: AILabToolsTask) -> None:
+        """Note a question beyond those that asking every so many seconds makes, or one hard on another's heels."""
+        every, last = self.settings.poll_seconds, task.asked_at
+        task.asked_at, task.questions = asked.at, task.questions + 1
+        age = asked.at - task.taken_at
+        if (task.questions - 1) * every > age + POLL_TOLERANCE:
+            self.breach(asked, f"asked {task.questions} times in {age:.2f} s, the document says every {every:g} s")
+        elif last is not None and asked.at - last < CLOSEST * every - POLL_TOLERANCE:
+            self.breach(asked, f"asked again after {asked.at - last:.2f} s, the document says every {every:g} s")
+
     # -- the work --------------------------------------------------------------------------------------------------
 
     def _begin(self, asked: Asked, price: Decimal, work: Callable[[], Image.Image]) -> AILabToolsTask:
@@ -250,6 +265,7 @@ class AILabToolsSandbox(Sandbox[AILabToolsSettings, AILabToolsTask]):
             created_at=self.clock(),
             script=self.next_script(),
             secret=self.new_id(),
+            taken_at=asked.at,
         )
         self.tasks[task.id] = task
 

@@ -35,8 +35,8 @@ class Settings:
 
     `work_seconds` is how long a task takes: a number, or a callable giving one or something to wait for
     (`work_seconds=event.wait` lets a test end the work). `parallel` tasks are worked on at once, the rest is queued.
-    `max_seconds` is the vendor's own limit for one task. `poll_seconds` is the least time between two questions about
-    one task that the document advises. `result_seconds` is how long a result can be had.
+    `max_seconds` is the vendor's own limit for one task. `poll_seconds` is the time between two questions about one
+    task that the document advises. `result_seconds` is how long a result can be had.
     """
 
     work_seconds: float | Callable[[], float | Awaitable[object]] = 1.0

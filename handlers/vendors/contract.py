@@ -148,6 +148,7 @@ class Pace:
     windows: tuple[Window, ...] = ()
     keep_alive: float | None = None  # a task that is not asked for so long is lost
     least: float | None = None  # the shortest wait between two questions about one task; else 0.8 of the interval
+    on_average: float | None = None  # over its life a task is asked no more often than once in so long, if at all told
     patience: float | None = None  # a task is asked when it has lain finished for so long on average; else 0.18 of it
     watchdog: float | None = None  # how long a vendor that announces may stay silent before it is asked
     max_concurrent: int = 16

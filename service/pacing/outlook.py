@@ -20,7 +20,8 @@ def of(member: Member, task: Tracked) -> Outlook:
 
 def floor(member: Member, task: Tracked) -> int:
     """No question is asked sooner, but to keep the task alive; past its deadline it need not wait for long."""
-    wanted = max(task.kept_at + member.least_ms, task.earliest_at)
+    on_average = task.begun_at + (task.questions + 1) * member.on_average_ms
+    wanted = max(task.kept_at + member.least_ms, task.earliest_at, on_average)
     return max(min(wanted, task.deadline_at), task.again_at)
 
 

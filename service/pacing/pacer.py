@@ -133,6 +133,8 @@ class Pacer:
 
     def heard(self, task: Tracked, *, kept: bool) -> None:
         """A question has ended; `kept`: with an answer that the vendor counts as a question."""
+        if task.asking_since is not None:
+            task.questions += 1
         if task.asking_since is not None and kept:
             task.kept_at, task.unsure = task.asking_since, False
         task.asking_since = None

@@ -185,14 +185,16 @@ class Turns:
             return known
         offset = self._clock.monotonic() - self._clock.now()
         sent_at = submission.sent_at if since is None else min(since, submission.sent_at)
+        asked_at, on_average = max(sent_at, submission.asked_at or 0), self.member.on_average_ms
         task = Tracked(
             key=submission.row,
             lives=self._lives.setdefault(operation, Lives()),
             begun_at=sent_at + offset,
-            kept_at=max(sent_at, submission.asked_at or 0) + offset,
+            kept_at=asked_at + offset,
             deadline_at=submission.deadline_at + offset,
             job=submission.job,
             operation=operation,
+            questions=(asked_at - sent_at) // on_average if on_average else 0,
         )
         self._jobs.setdefault(submission.job, set()).add(submission.row)
         self._host.pacer.track(self.member, task)

@@ -30,6 +30,7 @@ class Tracked:
     unsure: bool = False  # in flight at a start: nobody knows how it fared, so it is due at once
     nameless: bool = False  # its submission had no answer: it can't be asked, but its promise is kept for the next one
     missed: int = 0  # answers in which the vendor did not know it
+    questions: int = 0  # how often it was asked; of one that was in flight at a start: at most
     outlook: Outlook | None = None  # worked out once for each question
 
 
@@ -80,6 +81,10 @@ class Member:
     def least_ms(self) -> int:
         least = self.pace.least
         return round(1000 * (0.8 * self.pace.interval if least is None else least))
+
+    @property
+    def on_average_ms(self) -> int:
+        return round(1000 * (self.pace.on_average or 0))
 
     @property
     def patience(self) -> float:

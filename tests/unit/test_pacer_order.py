@@ -125,6 +125,19 @@ def test_a_question_that_can_wait_is_asked_no_earlier_than_it_is_worth_it() -> N
     assert line.next() is wait
 
 
+def test_a_task_is_asked_no_more_often_over_its_life_than_its_vendor_wants() -> None:
+    line = Line(replace(PACE, windows=(), keep_alive=None, interval=1.0, least=1.0, on_average=5.0))
+    task, asked = line.task(age=0), []
+    wait = line.wait(Purpose.POLL, task)
+    for line.now in range(NOW, NOW + 60_001, 250):
+        if line.next() is wait:
+            line.pacer.send(wait, line.now)
+            line.pacer.heard(task, kept=True)
+            asked.append(line.now - NOW)
+            wait = line.wait(Purpose.POLL, task)
+    assert asked == [5_000 * number for number in range(1, 13)]
+
+
 def test_one_accounts_full_window_holds_up_no_other_account() -> None:
     line = Line(replace(PACE, windows=(Window("ip", 40, 60.0), Window("account", 4, 60.0)), keep_alive=None))
     for _ in range(4):
