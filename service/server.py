@@ -72,8 +72,10 @@ class _Server(uvicorn.Server):
                     await self.left.wait()
         except TimeoutError:
             log.warning("http.cut_off", requests=len(state.tasks), connections=len(state.connections))
-            for task in state.tasks:
+            cut_off = list(state.tasks)
+            for task in cut_off:
                 task.cancel()
+            await asyncio.gather(*cut_off, return_exceptions=True)  # what they hold they put away
 
 
 def _cuttable(base: type[Any], left: asyncio.Event) -> type[asyncio.Protocol]:
