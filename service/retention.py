@@ -202,8 +202,7 @@ class Retention:
         return await self._while_full(PAGE, endpoints.drop_old_secrets, now, PAGE)
 
     async def _forget_signing_keys(self, now: int) -> int:
-        dropped = await self._while_full(PAGE, signing_keys.drop_private_halves, now, PAGE)
-        return dropped + await self._while_full(PAGE, signing_keys.forget, now - self._events_ms, PAGE)
+        return await self._while_full(PAGE, signing_keys.forget, now, now - self._events_ms, PAGE)
 
     async def _forget_nodes(self, now: int) -> int:
         return await self._while_full(PAGE, nodes.forget, self._core.node, now - self._events_ms, PAGE)

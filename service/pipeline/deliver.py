@@ -115,7 +115,10 @@ class Deliver:
             self._drop_if_idle(lane)
 
     def signing_key_changed(self, project: int) -> None:
-        """Each lane that signs with its keys is stale; one that is being loaded may have read those from before."""
+        """Each lane that signs with its keys is stale; one that is being loaded may have read those from before.
+
+        A stream asks what signs each time that it hands something out.
+        """
         for lane in list(self._lanes.values()):
             known = lane.endpoint
             if known is None or (known.project == project and Scheme.V1A in known.terms.signatures):

@@ -73,11 +73,10 @@ async def thin_out(tx: Tx, project: int, most: int, now: int) -> None:
     await tx.run(_SQL["thin_out"], {"project": project, "most": most, "now": now})
 
 
-async def drop_private_halves(tx: Tx, now: int, limit: int) -> int:
-    """Of keys whose overlap has ended; how many there were."""
-    return await tx.run(_SQL["drop_private_halves"], {"now": now, "limit": limit})
+async def forget(tx: Tx, now: int, before: int, limit: int) -> int:
+    """Drop the private halves of keys that sign no more, and publish no longer those that have not since `before`.
 
-
-async def forget(tx: Tx, before: int, limit: int) -> int:
-    """Publish no longer what has not signed since `before`; how many there were."""
-    return await tx.run(_SQL["forget"], {"before": before, "limit": limit})
+    How many there were of both.
+    """
+    dropped = await tx.run(_SQL["drop_private_halves"], {"now": now, "limit": limit})
+    return dropped + await tx.run(_SQL["forget"], {"before": before, "limit": limit})
