@@ -20,6 +20,7 @@ from schemas.delivery import Attempt, Outcome, Owed
 from schemas.endpoint import STREAM, Endpoint, EndpointState, Target, Terms
 from schemas.stream import Handed, StreamAnswer
 from service.pipeline import retry
+from service.pipeline.breaker import rest_after
 from service.pipeline.core import Core, endpoint_topic, log_topic
 from service.pipeline.messages import standard, written
 from service.pipeline.record import Recorder, Tried
@@ -90,7 +91,6 @@ class _Stream:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     under_way: int = 0
     begun: deque[int] = field(default_factory=deque)  # when attempts began that its rate still counts
-    not_before: int = 0
     serving: asyncio.Task[None] | None = None
 
 
@@ -214,6 +214,8 @@ class Streams(Destination):
         if endpoint is None or endpoint.state is EndpointState.DISABLED:
             outlet.close("deleted" if endpoint is None else "disabled")
             return look_at
+        if endpoint.rest_until is not None and endpoint.rest_until > now:
+            return min(look_at, endpoint.rest_until)
         room, more_at = _room(stream, endpoint.terms, now)
         if room <= 0:
             return look_at if more_at is None else min(look_at, more_at)
@@ -313,10 +315,8 @@ class Streams(Destination):
     ) -> retry.Verdict:
         now = self._core.clock.now()
         verdict = retry.verdict(schedule, attempt, owed.tries + 1, now, self._jitter())
-        await self._recorder.record(Tried(owed, attempt, verdict, message.type, message.at))
-        if attempt.outcome is Outcome.SLOW_DOWN:
-            wait = 1.0 if attempt.retry_after is None else attempt.retry_after
-            stream.not_before = now + round(min(wait * 1000, retry.LONGEST_RETRY_AFTER))
+        rest = rest_after(attempt, now)
+        await self._recorder.record(Tried(owed, attempt, verdict, message.type, message.at, rest=rest))
         log.debug(
             "delivery.streamed",
             endpoint=stream.id,
@@ -350,8 +350,6 @@ class Streams(Destination):
 
 def _room(stream: _Stream, terms: Terms, now: int) -> tuple[int, int | None]:
     """How many more may begin now; where there are none, when time makes room, if it does."""
-    if stream.not_before > now:
-        return 0, stream.not_before
     room = (1 if terms.ordered else terms.max_in_flight) - stream.under_way
     limit = terms.rate_limit
     if limit is None:
