@@ -223,27 +223,19 @@ class Streams(Destination):
             return look_at
         # Before anything is taken: a fault here must not leave it in our hands.
         target = await target_of(core, endpoint)
+        schedule = self._schedule
+        if endpoint.terms.retry_schedule is not None:
+            schedule = tuple(seconds * retry.SECOND for seconds in endpoint.terms.retry_schedule)
         found = await core.db.write(_take, stream.row, core.node, room)
         for owed, delivery, message in found:
             stream.begun.append(now)
-            # In their order: nothing is awaited between two of them.
-            self._begin(stream, endpoint.terms, target, owed, delivery, written(message, target))
+            stream.under_way += 1
+            # From here on each has its own way, and its own faults.
+            task = asyncio.create_task(self._deliver(stream, schedule, target, owed, delivery, message))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         # Where all that there was room for was there, there may be more than this.
         return now if len(found) == room and not endpoint.terms.ordered else look_at
-
-    def _begin(
-        self, stream: _Stream, terms: Terms, target: Target, owed: Owed, delivery: str, message: Message
-    ) -> None:
-        schedule = self._schedule
-        if terms.retry_schedule is not None:
-            schedule = tuple(seconds * retry.SECOND for seconds in terms.retry_schedule)
-        now = self._core.clock.now()
-        # Its client may have gone while we looked: then whoever comes next is handed it.
-        sent = self._hand(stream, delivery, owed.attempts + 1, message, target, now) if stream.outlet else None
-        stream.under_way += 1
-        task = asyncio.create_task(self._deliver(stream, schedule, owed, message, sent, now))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     # --- one attempt ---------------------------------------------------------------------------------------------
 
@@ -251,21 +243,26 @@ class Streams(Destination):
         self,
         stream: _Stream,
         schedule: tuple[int, ...],
+        target: Target,
         owed: Owed,
+        delivery: str,
         message: Message,
-        sent: _Sent | None,
-        started: int,
     ) -> None:
+        """Awaits nothing before it is handed out: what was taken together is handed out in its order."""
         core = self._core
+        started = core.clock.now()
         try:
-            if sent is None:
+            if stream.outlet is None:
+                # Its client went while we looked: whoever comes next is handed it.
                 await core.insist(deliveries.requeue, [owed.delivery], core.node)
             else:
+                sent = self._hand(stream, delivery, owed.attempts + 1, written(message, target), target, started)
                 await self._exchange(stream, schedule, owed, message, sent, started)
         except Exception:
             log.exception("delivery.fault", endpoint=stream.id)
-            await core.clock.sleep(PAUSE_MS / 1000)
-            await core.insist(deliveries.requeue, [owed.delivery], core.node)
+            # Due a little later, and not back at the head of its queue: the others go on meanwhile.
+            await core.insist(deliveries.let_go, owed.delivery, core.node, core.clock.now() + PAUSE_MS)
+            core.wake_deliveries()
         finally:
             stream.under_way -= 1
             stream.wake.set()
