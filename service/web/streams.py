@@ -16,7 +16,7 @@ from service.store import projects
 from service.store.database import Reader, StoreUnavailable
 from service.store.keys import Principal
 from service.web import sse
-from service.web.cursor import refuse_gap
+from service.web.cursor import end_of_log
 from service.web.endpoints import find
 from service.web.lists import Begin
 from service.web.query import Query
@@ -51,12 +51,11 @@ def _last_event_id(request: Request, otherwise: int | None) -> int | None:
 
 
 async def _begin(reader: Reader, project: int, begin: int | None) -> tuple[int, int]:
-    """The cursor, and where the log ends now. Raises Problem 410 where a gap would be passed over."""
-    last = await projects.last_sequence(reader, project)
+    """The cursor, and where the log ends now. Raises Problem 409, 410 where it can't be read on from there."""
     if begin is None:
+        last = await projects.last_sequence(reader, project)
         return last, last
-    await refuse_gap(reader, project, begin)
-    return begin, last
+    return begin, await end_of_log(reader, project, begin)
 
 
 async def deliveries(request: Request, who: Principal) -> Response:

@@ -15,7 +15,7 @@ import pytest
 from schemas.event import EventType
 from service.pipeline.core import Announced
 from service.store import deliveries, events
-from service.store.database import Reader, Tx
+from service.store.database import Tx
 from service.web import cursor, following, sse
 from tests.acceptance.made import fields, queue
 from tests.acceptance.sse import Stream, stream
@@ -378,16 +378,3 @@ async def test_one_project_can_not_take_all_streams(it: Stand, monkeypatch: pyte
 async def test_a_head_request_is_answered_and_holds_nothing(it: Stand) -> None:
     assert (await it.client.call("HEAD", LOG))[0] == 200
     await until(it, lambda: it.wirephoto.site.following.open == 0)
-
-
-async def _rows(reader: Reader) -> int:
-    return len(await events.after(reader, 1, 0, None, 10))
-
-
-async def test_a_cursor_from_before_a_restore_waits_for_its_place(it: Stand) -> None:
-    """As the log as a list has it: the cursor is the reader's own."""
-    await happen(it, 2)
-    async with stream(it.client, LOG, after=4) as log:
-        await happen(it, 3)
-        assert await sequences(log, 1) == [5]
-    assert await it.wirephoto.core.db.read(_rows) == 5
