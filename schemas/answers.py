@@ -56,6 +56,13 @@ class Problem(TypedDict):
             " EVENT_RETENTION_DAYS and is gone; read on with `after` one less."
         ),
     ]
+    newest: Annotated[
+        NotRequired[int],
+        Field(
+            description="With `cursor_ahead` (409): the log ends here, before the cursor. It was set back, as by"
+            " restoring a backup; read on with `after` 0, or with this number."
+        ),
+    ]
     vendor_error: Annotated[
         NotRequired[JobError],
         Field(description="With a vendor's refusal: what it said, to the first project alone."),

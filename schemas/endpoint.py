@@ -77,6 +77,7 @@ class Endpoint:
     """An endpoint as the store holds it; its secrets are encrypted.
 
     `failing_since`: every attempt since then has failed. `broken_at`: since then its receiver is only probed.
+    `rest_until`: before then nothing is sent to it, for it asked for that.
     """
 
     row: int
@@ -92,6 +93,7 @@ class Endpoint:
     updated_at: int
     failing_since: int | None = None
     broken_at: int | None = None
+    rest_until: int | None = None
     # During a rotation: those from before, which sign too.
     sealed_old_secrets: str | None = None
     hook: str | None = None  # the digest of its subscription, where it was made as a hook

@@ -50,6 +50,7 @@ from service.store.database import Database, StoreUnavailable, Tx
 from service.store.migrate import migrate
 from service.vendors import Vendors
 from service.web.following import Following
+from service.web.places import Places
 from service.web.projects import add_project
 from service.web.routes import http_exception, starlette_routes
 from service.web.site import Site
@@ -209,6 +210,7 @@ async def running(
             cursors=Cursors(vault),
             waiting=Waiting(core.bells, clock),
             following=Following(core),
+            places=Places(clock.now),
             streams=streams,
             lookups=Lookups(clock),
             called_back=settings.reply_base is not None,

@@ -23,6 +23,7 @@ from service.commands.watching import why
 
 EVENTS = "/v1/events"
 GONE = "urn:wirephoto:problem:events_gone"
+AHEAD = "urn:wirephoto:problem:cursor_ahead"
 WAIT_SECONDS = 30
 DEFAULT_LAST = 20
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.25, 5.0  # seconds between tries to reach a service that is away
@@ -90,11 +91,19 @@ def _warn(of_what: str) -> None:
 
 
 async def _page(client: Client, after: int, kind: str | None, gap: Callable[[str], None] = _warn, **more: int) -> Json:
-    """`gap` is told where a reader misses events that were there once."""
+    """`gap` is told where a reader misses events that were there once. Raises ProblemAnswer AHEAD where the log does
+    not go as far as he has read: only he can say where to begin again.
+    """
     only = {} if kind is None else {"type": kind}
     try:
         page: Json = await client.get(EVENTS, after=after, **only, **more)
     except ProblemAnswer as error:
+        if error.kind == AHEAD:
+            said = error.detail.partition(". ")[0]
+            how = (
+                "begin again with --after 0, which tells all that is kept, or with --last 0, for what comes from now on"
+            )
+            raise ProblemAnswer(error.status, f"{said}; {how}.", kind=AHEAD) from None
         if error.kind != GONE:
             raise
         # What is no longer kept can't be had: the log goes on with the oldest that is.
@@ -153,7 +162,12 @@ async def before_the_last(client: Client, count: int, kind: str | None) -> int:
     """
 
     async def few(after: int) -> bool:
-        return len((await _page(client, after, kind, limit=count + 1))["data"]) <= count
+        try:
+            return len((await _page(client, after, kind, limit=count + 1))["data"]) <= count
+        except ProblemAnswer as error:
+            if error.kind != AHEAD:
+                raise
+            return True
 
     oldest = (await _page(client, 0, kind, limit=count + 1))["data"]
     if len(oldest) <= count:

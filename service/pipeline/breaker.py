@@ -2,7 +2,7 @@
 
 After some failures in a row a lane is cautious: one at a time. After more of them the receiver counts as broken: it is
 probed, with one delivery at a time and ever more seldom, and what waits keeps its attempts. The first success ends all
-of it. What must outlive a restart is a `Mark`, written in the unit that records the attempt.
+of it. What must outlive a restart is a `Mark` or a `Rest`, written in the unit that records the attempt.
 """
 
 from dataclasses import dataclass
@@ -35,6 +35,19 @@ class Mark(StrEnum):
     HOPELESS = "hopeless"  # it has failed for too long
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What a receiver said at `said_at`: that it wants nothing before `until`. Both in milliseconds."""
+
+    said_at: int
+    until: int
+
+
+def rest_after(attempt: Attempt, now: int) -> Rest | None:
+    """What its answer asks for everything that is sent to this receiver, if it does."""
+    return Rest(now, now + _asked_ms(attempt)) if attempt.outcome is Outcome.SLOW_DOWN else None
+
+
 @dataclass(slots=True)
 class Breaker:
     """Of one lane. Times in milliseconds; `failures` in a row, `probes` that failed since it broke."""
@@ -54,7 +67,7 @@ class Breaker:
     @property
     def remembers(self) -> bool:
         """Something that is in no row."""
-        return self.failures > 0 or self.broken_at is not None or self.rest_until > 0
+        return self.failures > 0 or self.broken_at is not None
 
     @property
     def not_before(self) -> int:
@@ -71,14 +84,13 @@ class Breaker:
             # Disabled with its own words: the next who enables it vouches for it.
             return None
         self.failures += 1
-        asked = _asked_ms(attempt)
-        if attempt.outcome is Outcome.SLOW_DOWN:
-            self.rest_until = max(self.rest_until, now + asked)
+        if (rest := rest_after(attempt, now)) is not None:
+            self.rest_until = max(self.rest_until, rest.until)
         mark = self._fail(now)
         # Attempts that were under way when it broke say nothing new.
         if self.broken_at is not None and self.probe_at <= now:
             pause = round(retry.backoff(self.probes) * (1 + retry.JITTER * jitter))
-            self.probe_at = now + max(pause, asked)
+            self.probe_at = now + max(pause, _asked_ms(attempt))
             self.probes += 1
         return mark
 

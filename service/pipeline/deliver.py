@@ -20,7 +20,7 @@ from schemas.delivery import Attempt, DeliveryState, Owed
 from schemas.endpoint import STREAM, Endpoint, EndpointState, Scheme, Target
 from service import log as log_module
 from service.pipeline import queued, retry
-from service.pipeline.breaker import Breaker, Mark
+from service.pipeline.breaker import Breaker, Mark, rest_after
 from service.pipeline.core import Announced, Core, endpoint_topic
 from service.pipeline.lane import Lane, span_ms
 from service.pipeline.messages import Messages
@@ -299,8 +299,9 @@ class Deliver:
         try:
             message = self._messages.kept(owed.event, target) or await self._read(lane, owed.event, target)
             lane.pace.begin(self._core.clock)
+            asked = lane.breaker
             attempt = await self._try(owed, message, target)
-            await self._record(lane, owed, target.id, message, attempt)
+            await self._record(lane, owed, target.id, message, attempt, asked)
         except ClaimLost:
             log.info("delivery.taken_over", endpoint=target.id)
         except Exception as error:
@@ -330,14 +331,20 @@ class Deliver:
             lane.pace.reserved -= 1
             raise
 
-    async def _record(self, lane: Lane, owed: Owed, endpoint_id: str, message: Message, attempt: Attempt) -> None:
+    async def _record(
+        self, lane: Lane, owed: Owed, endpoint_id: str, message: Message, attempt: Attempt, asked: Breaker
+    ) -> None:
+        """`asked`: the breaker of the receiver that was asked."""
         now, jitter = self._core.clock.now(), self._jitter()
         schedule = self._schedule if lane.schedule is None else lane.schedule
         verdict = retry.verdict(schedule, attempt, owed.tries + 1, now, jitter)
         broken, cautious = lane.breaker.broken_at is not None, lane.breaker.cautious
-        mark = lane.breaker.judge(attempt, now, jitter)
+        mark = rest = None
+        # Of a receiver that is another one by now, or that somebody has vouched for since, nothing is to be remembered.
+        if lane.breaker is asked:
+            mark, rest = asked.judge(attempt, now, jitter), rest_after(attempt, now)
         ordered = lane.endpoint is not None and lane.endpoint.terms.ordered
-        await self._recorder.record(Tried(owed, attempt, verdict, message.type, message.at, ordered, mark))
+        await self._recorder.record(Tried(owed, attempt, verdict, message.type, message.at, ordered, mark, rest))
         if mark is Mark.HOPELESS or attempt.outcome in ENDING:
             lane.unload()
         elif cautious and not lane.breaker.cautious:

@@ -126,6 +126,8 @@ class Lane:
         if not self.pace.limited:
             self.pace.begun.clear()
         self.breaker.failing_since, self.breaker.broken_at = endpoint.failing_since, endpoint.broken_at
+        # What was asked for just now may not be written down yet.
+        self.breaker.rest_until = max(self.breaker.rest_until, endpoint.rest_until or 0)
 
     def unload(self) -> None:
         """What is known of the endpoint is stale."""

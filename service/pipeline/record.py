@@ -13,7 +13,7 @@ from schemas.delivery import Attempt, DeliveryState, Outcome, Owed
 from schemas.endpoint import Endpoint, EndpointState
 from schemas.event import EventType
 from service.pipeline import retry, shown
-from service.pipeline.breaker import AUTO_DISABLE_MS, Mark
+from service.pipeline.breaker import AUTO_DISABLE_MS, Mark, Rest
 from service.pipeline.core import Announced, Core
 from service.store import deliveries, endpoints, events, lines, projects
 from service.store.database import Tx
@@ -34,7 +34,7 @@ class Tried:
     """A delivery after an attempt, and what is to become of it.
 
     `written_at`: when its event was. `ordered`: its endpoint is sent one at a time, as far as this node knows. `mark`:
-    what it says of the receiver.
+    what it says of the receiver; `rest`: what the receiver asked for.
     """
 
     owed: Owed
@@ -44,6 +44,7 @@ class Tried:
     written_at: int
     ordered: bool = False
     mark: Mark | None = None
+    rest: Rest | None = None
 
     @property
     def number(self) -> int:
@@ -150,6 +151,8 @@ async def write_down(tx: Tx, core: Core, tried: Sequence[Tried], now: int) -> Wr
     for entry in tried:
         if entry.mark is not None:
             announced += await _mark(tx, core, entry.owed.endpoint, entry.mark, now)
+        if entry.rest is not None:
+            await endpoints.rest(tx, entry.owed.endpoint, entry.rest.until, entry.rest.said_at)
     return Written(announced, await _promoted(tx, core, {entry.endpoint for entry in settled if entry.led}))
 
 
@@ -163,11 +166,15 @@ async def _take_locks(tx: Tx, tried: Sequence[Tried]) -> None:
     ]
     for project in sorted({(await deliveries.by_row(tx, entry.owed.delivery)).project for entry in telling}):
         await projects.lock(tx, project)
-    changing = (entry for entry in tried if entry.mark is not None or (entry.ordered and entry.verdict.next_at is None))
-    for endpoint in sorted({entry.owed.endpoint for entry in changing}):
+    for endpoint in sorted({entry.owed.endpoint for entry in tried if _changes_endpoint(entry)}):
         await endpoints.locked(tx, endpoint)
     if len(tried) > 1:  # one alone is locked by its own change
         await deliveries.lock(tx, sorted({entry.owed.delivery for entry in tried}))
+
+
+def _changes_endpoint(entry: Tried) -> bool:
+    leads_on = entry.ordered and entry.verdict.next_at is None
+    return leads_on or entry.mark is not None or entry.rest is not None
 
 
 def _is_exhausted(entry: Tried) -> bool:

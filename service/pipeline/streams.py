@@ -20,6 +20,7 @@ from schemas.delivery import Attempt, Outcome, Owed
 from schemas.endpoint import STREAM, Endpoint, EndpointState, Target, Terms
 from schemas.stream import Handed, StreamAnswer
 from service.pipeline import retry
+from service.pipeline.breaker import rest_after
 from service.pipeline.core import Core, endpoint_topic, log_topic
 from service.pipeline.messages import standard, written
 from service.pipeline.record import Recorder, Tried
@@ -90,7 +91,6 @@ class _Stream:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     under_way: int = 0
     begun: deque[int] = field(default_factory=deque)  # when attempts began that its rate still counts
-    not_before: int = 0
     serving: asyncio.Task[None] | None = None
 
 
@@ -214,6 +214,8 @@ class Streams(Destination):
         if endpoint is None or endpoint.state is EndpointState.DISABLED:
             outlet.close("deleted" if endpoint is None else "disabled")
             return look_at
+        if endpoint.rest_until is not None and endpoint.rest_until > now:
+            return min(look_at, endpoint.rest_until)
         room, more_at = _room(stream, endpoint.terms, now)
         if room <= 0:
             return look_at if more_at is None else min(look_at, more_at)
@@ -221,27 +223,19 @@ class Streams(Destination):
             return look_at
         # Before anything is taken: a fault here must not leave it in our hands.
         target = await target_of(core, endpoint)
+        schedule = self._schedule
+        if endpoint.terms.retry_schedule is not None:
+            schedule = tuple(seconds * retry.SECOND for seconds in endpoint.terms.retry_schedule)
         found = await core.db.write(_take, stream.row, core.node, room)
         for owed, delivery, message in found:
             stream.begun.append(now)
-            # In their order: nothing is awaited between two of them.
-            self._begin(stream, endpoint.terms, target, owed, delivery, written(message, target))
+            stream.under_way += 1
+            # From here on each has its own way, and its own faults.
+            task = asyncio.create_task(self._deliver(stream, schedule, target, owed, delivery, message))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         # Where all that there was room for was there, there may be more than this.
         return now if len(found) == room and not endpoint.terms.ordered else look_at
-
-    def _begin(
-        self, stream: _Stream, terms: Terms, target: Target, owed: Owed, delivery: str, message: Message
-    ) -> None:
-        schedule = self._schedule
-        if terms.retry_schedule is not None:
-            schedule = tuple(seconds * retry.SECOND for seconds in terms.retry_schedule)
-        now = self._core.clock.now()
-        # Its client may have gone while we looked: then whoever comes next is handed it.
-        sent = self._hand(stream, delivery, owed.attempts + 1, message, target, now) if stream.outlet else None
-        stream.under_way += 1
-        task = asyncio.create_task(self._deliver(stream, schedule, owed, message, sent, now))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     # --- one attempt ---------------------------------------------------------------------------------------------
 
@@ -249,21 +243,26 @@ class Streams(Destination):
         self,
         stream: _Stream,
         schedule: tuple[int, ...],
+        target: Target,
         owed: Owed,
+        delivery: str,
         message: Message,
-        sent: _Sent | None,
-        started: int,
     ) -> None:
+        """Awaits nothing before it is handed out: what was taken together is handed out in its order."""
         core = self._core
+        started = core.clock.now()
         try:
-            if sent is None:
+            if stream.outlet is None:
+                # Its client went while we looked: whoever comes next is handed it.
                 await core.insist(deliveries.requeue, [owed.delivery], core.node)
             else:
+                sent = self._hand(stream, delivery, owed.attempts + 1, written(message, target), target, started)
                 await self._exchange(stream, schedule, owed, message, sent, started)
         except Exception:
             log.exception("delivery.fault", endpoint=stream.id)
-            await core.clock.sleep(PAUSE_MS / 1000)
-            await core.insist(deliveries.requeue, [owed.delivery], core.node)
+            # Due a little later, and not back at the head of its queue: the others go on meanwhile.
+            await core.insist(deliveries.let_go, owed.delivery, core.node, core.clock.now() + PAUSE_MS)
+            core.wake_deliveries()
         finally:
             stream.under_way -= 1
             stream.wake.set()
@@ -313,10 +312,8 @@ class Streams(Destination):
     ) -> retry.Verdict:
         now = self._core.clock.now()
         verdict = retry.verdict(schedule, attempt, owed.tries + 1, now, self._jitter())
-        await self._recorder.record(Tried(owed, attempt, verdict, message.type, message.at))
-        if attempt.outcome is Outcome.SLOW_DOWN:
-            wait = 1.0 if attempt.retry_after is None else attempt.retry_after
-            stream.not_before = now + round(min(wait * 1000, retry.LONGEST_RETRY_AFTER))
+        rest = rest_after(attempt, now)
+        await self._recorder.record(Tried(owed, attempt, verdict, message.type, message.at, rest=rest))
         log.debug(
             "delivery.streamed",
             endpoint=stream.id,
@@ -350,8 +347,6 @@ class Streams(Destination):
 
 def _room(stream: _Stream, terms: Terms, now: int) -> tuple[int, int | None]:
     """How many more may begin now; where there are none, when time makes room, if it does."""
-    if stream.not_before > now:
-        return 0, stream.not_before
     room = (1 if terms.ordered else terms.max_in_flight) - stream.under_way
     limit = terms.rate_limit
     if limit is None:

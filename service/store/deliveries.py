@@ -276,9 +276,9 @@ async def trim(tx: Tx, event: int, before: int, limit: int) -> int:
     return await tx.run(_SQL["trim"], {"event": event, "before": before, "limit": limit})
 
 
-async def let_go(tx: Tx, delivery: int, node: int, now: int) -> bool:
-    """Give a delivery back untried, for whoever comes next."""
-    return await tx.run(_SQL["let_go"], {"delivery": delivery, "node": node, "now": now}) == 1
+async def let_go(tx: Tx, delivery: int, node: int, due_at: int) -> bool:
+    """Give a delivery back untried, for whoever comes next from then on."""
+    return await tx.run(_SQL["let_go"], {"delivery": delivery, "node": node, "due_at": due_at}) == 1
 
 
 async def add_attempts(tx: Tx, made: Sequence[tuple[int, int, Attempt]]) -> None:

@@ -117,7 +117,7 @@ FROM events WHERE id = :event /*postgres FOR KEY SHARE */
 ON CONFLICT (event_id, endpoint_id) DO NOTHING;
 
 -- name: let_go
-UPDATE deliveries SET node = NULL, due_at = CASE WHEN state = 'pending' THEN CAST(:now AS BIGINT) END
+UPDATE deliveries SET node = NULL, due_at = CASE WHEN state = 'pending' THEN CAST(:due_at AS BIGINT) END
 WHERE id = :delivery AND node = :node;
 
 -- name: add_attempt

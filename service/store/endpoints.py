@@ -99,6 +99,7 @@ def _endpoint(row: Row) -> Endpoint:
         updated_at=row["updated_at"],
         failing_since=row["failing_since"],
         broken_at=row["broken_at"],
+        rest_until=row["rest_until"],
         sealed_old_secrets=row["old_secrets"],
         hook=row["hook"],
     )
@@ -236,6 +237,16 @@ async def well(tx: Tx, endpoint: int) -> Endpoint:
     row = await tx.one(_SQL["well"], {"endpoint": endpoint})
     assert row is not None, f"endpoint row {endpoint} is missing"
     return _endpoint(row)
+
+
+async def rest(tx: Tx, endpoint: int, until: int, said_at: int) -> None:
+    """Its receiver wants to be left alone until then; who asked for more keeps it."""
+    await tx.run(_SQL["rest"], {"endpoint": endpoint, "until": until, "said_at": said_at})
+
+
+async def end_rest(tx: Tx, endpoint: int) -> None:
+    """Its receiver is another one, or somebody vouches for it."""
+    await tx.run(_SQL["end_rest"], {"endpoint": endpoint})
 
 
 async def delivered_since(tx: Tx, endpoint: int, since: int) -> bool:

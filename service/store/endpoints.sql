@@ -87,6 +87,15 @@ WHERE id = :endpoint AND broken_at IS NULL AND deleted_at IS NULL;
 UPDATE endpoints SET failing_since = NULL, broken_at = NULL WHERE id = :endpoint
 RETURNING *;
 
+-- What a receiver asked for holds for all that is sent to it. What was said before the endpoint was last changed may have
+-- been said by another receiver.
+-- name: rest
+UPDATE endpoints SET rest_until = :until
+WHERE id = :endpoint AND (rest_until IS NULL OR rest_until < :until) AND updated_at <= :said_at AND deleted_at IS NULL;
+
+-- name: end_rest
+UPDATE endpoints SET rest_until = NULL WHERE id = :endpoint AND rest_until IS NOT NULL;
+
 -- name: delivered_since
 SELECT id FROM deliveries WHERE endpoint_id = :endpoint AND state = 'delivered' AND finished_at > :since
 ORDER BY id DESC LIMIT 1;

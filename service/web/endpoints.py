@@ -112,10 +112,14 @@ async def change(request: Request, who: Principal) -> Response:
         raise invalid([FieldError(name, reason) for name, reason in sorted(wrong.items())])
     _must_be_public(site, patch.url, None)
     await site.core.db.write(_change, site, endpoint, patch)
-    # With another key at the same address its receiver may be well, too.
-    site.deliver.endpoint_changed(endpoint.row, anew=bool({"url", "headers", "config"} & patch.model_fields_set))
+    site.deliver.endpoint_changed(endpoint.row, anew=_is_anew(patch))
     site.core.wake_deliveries()
     return Answer(shown.endpoint(await find(request, who)))
+
+
+def _is_anew(patch: EndpointPatch) -> bool:
+    """With another key at the same address its receiver may be well, too."""
+    return bool({"url", "headers", "config"} & patch.model_fields_set)
 
 
 async def _change(tx: Tx, site: Site, endpoint: Endpoint, patch: EndpointPatch) -> None:
@@ -130,6 +134,8 @@ async def _change(tx: Tx, site: Site, endpoint: Endpoint, patch: EndpointPatch) 
             raise invalid([FieldError("url", f"{same.id} is a hook that subscribes to the same already")])
     await _key_for(tx, site.core, endpoint.project, terms)
     await endpoints.change(tx, current.row, terms, now)
+    if _is_anew(patch):
+        await endpoints.end_rest(tx, current.row)
     if terms.ordered != current.terms.ordered and current.kind != STREAM:
         await (lines.form if terms.ordered else lines.scatter)(tx, current.row, now)
 
@@ -195,18 +201,21 @@ async def _current(tx: Tx, endpoint: Endpoint) -> Endpoint:
 async def serve_again(tx: Tx, endpoint: Endpoint, now: int) -> None:
     """It takes deliveries again, what was held too."""
     current = await _current(tx, endpoint)
+    await endpoints.end_rest(tx, current.row)
     if await endpoints.enable(tx, current.row, now):
         await deliveries.unhold(tx, current, now)
 
 
 async def _pause(tx: Tx, endpoint: Endpoint, now: int) -> None:
     current = _not_disabled(await _current(tx, endpoint))
+    await endpoints.end_rest(tx, current.row)
     if await endpoints.pause(tx, current.row, now):
         await deliveries.hold(tx, current.row, now)
 
 
 async def _resume(tx: Tx, endpoint: Endpoint, now: int) -> None:
     current = _not_disabled(await _current(tx, endpoint))
+    await endpoints.end_rest(tx, current.row)
     if await endpoints.resume(tx, current.row, now):
         await deliveries.unhold(tx, current, now)
 

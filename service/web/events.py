@@ -46,7 +46,7 @@ async def index(request: Request, who: Principal) -> Response:
     if len(found.events) > limit:
         return envelope(told, str(told[-1]["sequence"]))
     # All that this view held has been looked through, the other types too: who follows need not see it again.
-    return envelope(told, str(max(after, found.last)) if follows else None)
+    return envelope(told, str(found.last) if follows else None)
 
 
 def _has_some(log: LogPage) -> bool:

@@ -8,10 +8,8 @@ Sequence numbers have no gaps and are committed in their order, so the next numb
 """
 
 import asyncio
-from collections import Counter, defaultdict, deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
-from resource import RLIMIT_NOFILE, getrlimit
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
 
 import structlog
 
@@ -21,16 +19,12 @@ from service.pipeline.core import Core, log_topic
 from service.pipeline.presence import STUCK_MS
 from service.store import events
 from service.store.database import StoreUnavailable
-from service.store.keys import Principal
 from service.web import sse
 from service.web.cursor import read_log
 from service.web.sse import Line
 
 log = structlog.get_logger()
 
-# Streams at once: each is a file, and of those others need some, too.
-MOST_PER_PROJECT = 2_000
-MOST = 8_000
 PAGE = 50
 # What a live client may leave unread before it is left to read by itself.
 MOST_QUEUED = 64
@@ -40,7 +34,6 @@ PIECE_BYTES = 32 * 1024
 # On PostgreSQL another node's commit rings no bell here.
 LOOK_MS = 1_000
 PAUSE_SECONDS = 1.0
-_RETRY_AFTER = {"Retry-After": "5"}
 
 Frame = tuple[int, bytes]
 
@@ -207,71 +200,28 @@ class Log:
 
 
 class Following:
-    """All logs that are followed, and how many streams of any kind are open."""
+    """All logs that are followed."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._logs: dict[int, Log] = {}
-        self._places: Counter[int] = Counter()
-        # By the key that opened them; and the keys that were revoked since the start.
-        self._lines: defaultdict[str, set[Line]] = defaultdict(set)
-        self._revoked: set[str] = set()
-        self._most = min(MOST, getrlimit(RLIMIT_NOFILE)[0] * 2 // 5)
-
-    @property
-    def open(self) -> int:
-        return self._places.total()
-
-    def refuse_if_full(self, project: int) -> None:
-        """Raises Problem 429 or 503."""
-        if self._places[project] >= MOST_PER_PROJECT:
-            detail = f"{MOST_PER_PROJECT} streams of this project are open already; close one, or come back later."
-            raise Problem(429, "too_many_streams", detail, headers=_RETRY_AFTER)
-        if self.open >= self._most:
-            raise Problem(503, "too_many_streams", "Too many streams are open already.", headers=_RETRY_AFTER)
-
-    def revoked(self, key: str) -> None:
-        """A key is believed no more: what was opened with it ends, as no request of it would ever be refused."""
-        self._revoked.add(key)
-        for line in self._lines.get(key, ()):
-            line.hang_up()
-            # Who reads nothing would keep it open.
-            line.drop_if_stuck(self._core.clock.now(), 0)
-
-    @contextmanager
-    def place(self, who: Principal, line: Line) -> Iterator[None]:
-        """One of the streams that may be open at once."""
-        self._places[who.project] += 1
-        self._lines[who.key].add(line)
-        if who.key in self._revoked:
-            line.hang_up()
-        try:
-            yield
-        finally:
-            self._lines[who.key].discard(line)
-            if not self._lines[who.key]:
-                del self._lines[who.key]
-            self._places[who.project] -= 1
-            if not self._places[who.project]:
-                del self._places[who.project]
 
     async def follow(
-        self, line: Line, who: Principal, cursor: int, last: int, chosen: str | None
+        self, line: Line, project: int, cursor: int, last: int, chosen: str | None
     ) -> AsyncGenerator[bytes, None]:
         """The log after `cursor`, for ever. `last`: where it ended just now."""
         if self._core.bells.closed:
             yield sse.opening(cursor)
             return
-        follower, project = Follower(line, cursor, chosen), who.project
+        follower = Follower(line, cursor, chosen)
         followed = self._logs.get(project)
         if followed is None:
             followed = self._logs[project] = Log(self._core, project, last)
         follower.live = cursor >= followed.cursor
         followed.followers.add(follower)
         try:
-            with self.place(who, line):
-                async for piece in followed.pieces(follower):
-                    yield piece
+            async for piece in followed.pieces(follower):
+                yield piece
         finally:
             followed.followers.discard(follower)
             if not followed.followers and self._logs.get(project) is followed:

@@ -41,7 +41,7 @@ async def index(request: Request) -> Response:
     # From here to the text nothing is awaited: two scrapes at once do not mix.
     metrics.requests_waiting.set(site.waiting.count)
     of_deliveries = len(site.streams.connected)
-    metrics.streams.set(max(site.following.open - of_deliveries, 0), "events")
+    metrics.streams.set(max(site.places.open - of_deliveries, 0), "events")
     metrics.streams.set(of_deliveries, "deliveries")
     _set_vendors(metrics, site.vendors, now)
     _set(metrics, standing, now)

@@ -111,7 +111,7 @@ async def revoke_key(request: Request, who: Principal) -> Response:
     """At once, for streams that are open too."""
     site, key = site_of(request), request.path_params["id"]
     await site.core.db.write(_revoke, who.project, key, site.clock.now())
-    site.following.revoked(key)
+    site.places.revoked(key)
     return Response(status_code=204)
 
 

@@ -29,6 +29,7 @@ from service.store import keys
 from service.store.keys import Principal
 from service.vendors import Vendors
 from service.web.following import Following
+from service.web.places import Places
 from service.web.waiting import Waiting
 
 M = TypeVar("M", bound=BaseModel)
@@ -53,6 +54,7 @@ class Site:
     cursors: Cursors
     waiting: Waiting
     following: Following
+    places: Places
     streams: Streams
     lookups: Lookups
     called_back: bool  # can vendors call us?

@@ -30,6 +30,11 @@ def message_of(kind: str, data: Any) -> bytes:
     return message(kind, json.dumps(data, ensure_ascii=False, separators=(",", ":")))
 
 
+def closed(reason: str) -> bytes:
+    """The last message of a stream that is ended for a reason. It has no id: the cursor stays where it is."""
+    return message_of("closed", {"reason": reason})
+
+
 def opening(cursor: int | None = None) -> bytes:
     """What every stream begins with: proxies and clients see that it is open."""
     at = "" if cursor is None else f"id: {cursor}\n"
@@ -44,35 +49,50 @@ def heartbeat(cursor: int | None = None) -> bytes:
 
 class Line:
     """An open connection, as whoever writes to it sees it. `wake` is set when nothing more is to be written to it: its
-    client has gone, or may hear nothing more.
+    client has gone, or may hear nothing more but, where there is one, the `reason`.
+
+    `told_at`: when it was told something last. `feeds_endpoint`: an endpoint goes when it stays away.
     """
 
-    __slots__ = ("_cut", "gone", "wake", "writing_since")
+    __slots__ = ("_cut", "feeds_endpoint", "gone", "reason", "told_at", "wake", "writing_since")
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, now: int, *, feeds_endpoint: bool = False) -> None:
         self._cut: Callable[[], None] | None = request.scope.get("state", {}).get("cut")
         self.wake = asyncio.Event()
         self.gone = False
+        self.reason: str | None = None
+        self.told_at = now
+        self.feeds_endpoint = feeds_endpoint
         self.writing_since: int | None = None
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """Whose is least can best be spared: a reader of the log comes back and has lost nothing; the idlest first."""
+        return self.feeds_endpoint, self.told_at
 
     def drop_if_stuck(self, now: int, patience: int) -> None:
         """Cut the connection off where its client reads nothing: closing it would wait for that client."""
         if self.writing_since is not None and now - self.writing_since >= patience and self._cut is not None:
             self._cut()
 
-    def hang_up(self) -> None:
-        self.gone = True
+    def hang_up(self, reason: str | None = None) -> None:
+        self.gone, self.reason = True, reason
         self.wake.set()
 
 
 class EventStream(StreamingResponse):
-    """An answer that lasts until `pieces` end or its client goes. One task more than the request's own."""
+    """An answer that lasts until `pieces` end or its client goes; then `over()` is called, whatever came of it. One
+    task more than the request's own.
+    """
 
-    def __init__(self, line: Line, pieces: AsyncGenerator[bytes, None], now: Callable[[], int]) -> None:
+    def __init__(
+        self, line: Line, pieces: AsyncGenerator[bytes, None], now: Callable[[], int], over: Callable[[], None]
+    ) -> None:
         super().__init__(pieces, headers=_HEADERS, media_type="text/event-stream")
         self._line = line
         self._pieces = pieces
         self._now = now
+        self._over = over
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         watching = asyncio.create_task(self._watch(receive))
@@ -83,14 +103,19 @@ class EventStream(StreamingResponse):
                     await self._write(send, piece, more=True)
                     if self._line.gone:
                         break
+                if self._line.reason is not None:
+                    await self._write(send, closed(self._line.reason), more=True)
             await self._write(send, b"", more=False)
         finally:
+            self._over()
             await self._pieces.aclose()
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
 
     async def _write(self, send: Send, piece: bytes, *, more: bool) -> None:
-        self._line.writing_since = self._now()
+        self._line.writing_since = now = self._now()
+        if not piece.startswith(b":"):  # a comment tells nobody anything
+            self._line.told_at = now
         await send({"type": "http.response.body", "body": piece, "more_body": more})
         self._line.writing_since = None
 

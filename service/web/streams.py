@@ -1,6 +1,7 @@
 """Answers that do not end: the log as it is written, and an endpoint's deliveries for whoever comes for them."""
 
 from collections.abc import AsyncGenerator
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,7 +17,7 @@ from service.store import projects
 from service.store.database import Reader, StoreUnavailable
 from service.store.keys import Principal
 from service.web import sse
-from service.web.cursor import refuse_gap
+from service.web.cursor import end_of_log
 from service.web.endpoints import find
 from service.web.lists import Begin
 from service.web.query import Query
@@ -34,11 +35,15 @@ async def events(request: Request, who: Principal) -> Response:
     query.check()
     # A client that reconnects still asks for the address it began with: the header is the newer of the two.
     begin = _last_event_id(request, after)
-    site.following.refuse_if_full(who.project)
     cursor, last = await site.core.db.read(_begin, who.project, begin)
-    line = Line(request)
-    pieces = site.following.follow(line, who, cursor, last, chosen)
-    return EventStream(line, pieces, site.clock.now)
+    line = Line(request, site.clock.now())
+    return _opened(site, who, line, site.following.follow(line, who.project, cursor, last, chosen))
+
+
+def _opened(site: Site, who: Principal, line: Line, pieces: AsyncGenerator[bytes, None]) -> EventStream:
+    """Nothing is awaited from here until it runs: what takes a place leaves it. Raises Problem 503."""
+    site.places.take(who, line)
+    return EventStream(line, pieces, site.clock.now, partial(site.places.leave, who, line))
 
 
 def _last_event_id(request: Request, otherwise: int | None) -> int | None:
@@ -51,12 +56,11 @@ def _last_event_id(request: Request, otherwise: int | None) -> int | None:
 
 
 async def _begin(reader: Reader, project: int, begin: int | None) -> tuple[int, int]:
-    """The cursor, and where the log ends now. Raises Problem 410 where a gap would be passed over."""
-    last = await projects.last_sequence(reader, project)
+    """The cursor, and where the log ends now. Raises Problem 409, 410 where it can't be read on from there."""
     if begin is None:
+        last = await projects.last_sequence(reader, project)
         return last, last
-    await refuse_gap(reader, project, begin)
-    return begin, last
+    return begin, await end_of_log(reader, project, begin)
 
 
 async def deliveries(request: Request, who: Principal) -> Response:
@@ -64,29 +68,27 @@ async def deliveries(request: Request, who: Principal) -> Response:
     site, endpoint = site_of(request), await _stream_of(request, who)
     if endpoint.state is EndpointState.DISABLED:
         raise Problem(409, "endpoint_disabled", "This endpoint is disabled; enable it first.")
-    site.following.refuse_if_full(who.project)
-    line = Line(request)
-    return EventStream(line, _handed(site, who, endpoint, line), site.clock.now)
+    line = Line(request, site.clock.now(), feeds_endpoint=True)
+    return _opened(site, who, line, _handed(site, endpoint, line))
 
 
-async def _handed(site: Site, who: Principal, endpoint: Endpoint, line: Line) -> AsyncGenerator[bytes, None]:
+async def _handed(site: Site, endpoint: Endpoint, line: Line) -> AsyncGenerator[bytes, None]:
     if site.core.bells.closed:
         yield sse.opening()
         return
     outlet = Outlet(line.wake, line.drop_if_stuck)
-    with site.following.place(who, line):
-        try:
-            if not await site.streams.connect(endpoint, outlet):
-                outlet.close("deleted")
-            # Only now: who sees it open has taken the endpoint over.
-            yield sse.opening()
-            async for piece in _pieces(outlet, line, site.clock):
-                yield piece
-        except StoreUnavailable:
-            # It comes back, and by then perhaps the store has, too.
-            return
-        finally:
-            await site.streams.disconnect(endpoint, outlet)
+    try:
+        if not await site.streams.connect(endpoint, outlet):
+            outlet.close("deleted")
+        # Only now: who sees it open has taken the endpoint over.
+        yield sse.opening()
+        async for piece in _pieces(outlet, line, site.clock):
+            yield piece
+    except StoreUnavailable:
+        # It comes back, and by then perhaps the store has, too.
+        return
+    finally:
+        await site.streams.disconnect(endpoint, outlet)
 
 
 async def _pieces(outlet: Outlet, line: Line, clock: Clock) -> AsyncGenerator[bytes, None]:
@@ -96,7 +98,7 @@ async def _pieces(outlet: Outlet, line: Line, clock: Clock) -> AsyncGenerator[by
             yield sse.message_of("delivery", outlet.waiting.popleft())
         elif outlet.closed is not None:
             # Why, so that two clients do not take the endpoint from each other for ever.
-            yield sse.message_of("closed", {"reason": outlet.closed})
+            yield sse.closed(outlet.closed)
             return
         elif not await clock.wait(line.wake, clock.now() + sse.HEARTBEAT_MS):
             yield sse.heartbeat()

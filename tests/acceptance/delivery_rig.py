@@ -49,6 +49,15 @@ class Rig:
                 pass
         return delivery
 
+    async def ledger(self, event: str, holds: Callable[[dict[str, Any]], bool]) -> None:
+        """Once `holds` is true of the one delivery of an event, whosever it is."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                _, found = await self.client.call("GET", f"/v1/events/{event}")
+                (owed,) = found["deliveries"]
+                if holds(owed):
+                    return
+
     async def tried(self, event: str, endpoint: dict[str, Any], times: int) -> dict[str, Any]:
         delivery = await self.until(event, endpoint, lambda found: found["attempt_count"] >= times)
         assert delivery["attempt_count"] == len(delivery["attempts"]) == times
@@ -88,22 +97,23 @@ def failing(it: Receiver, status: int = 500) -> None:
 
 
 class Gate:
-    """Holds requests until it is opened, and counts how many it holds at once."""
+    """Holds requests until it is opened, and counts how many it holds at once. `then` answers them, by default 204."""
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[web.Request], Awaitable[web.Response]] | None = None) -> None:
+        self._then = then or says(204)
         self.opened = asyncio.Event()
         self.inside = 0
         self.most = 0
         self._came = asyncio.Condition()
 
-    async def __call__(self, _: web.Request) -> web.Response:
+    async def __call__(self, request: web.Request) -> web.Response:
         self.inside += 1
         self.most = max(self.most, self.inside)
         async with self._came:
             self._came.notify_all()
         await self.opened.wait()
         self.inside -= 1
-        return web.Response(status=204)
+        return await self._then(request)
 
     async def holds(self, count: int) -> None:
         async with asyncio.timeout(PATIENCE), self._came:

@@ -36,8 +36,8 @@ pytestmark = pytest.mark.anyio
 ELSEWHERE = {
     ("GET", "/metrics", 401),
     ("GET", "/v1/events", 410),
-    *(("GET", "/v1/events/stream", status) for status in (200, 410, 429)),
-    *(("GET", "/v1/endpoints/{id}/stream", status) for status in (200, 409, 429)),
+    *(("GET", "/v1/events/stream", status) for status in (200, 409, 410)),
+    *(("GET", "/v1/endpoints/{id}/stream", status) for status in (200, 409)),
     *(("POST", "/v1/endpoints/{id}/answers", status) for status in (200, 409)),
 }
 NOTHING = {
@@ -114,7 +114,9 @@ async def _jobs(it: Stand, client: Client, photo: Path) -> None:
     _, log = await client.call("GET", "/v1/events?limit=200")
     assert {event["type"] for event in log["data"]} >= {"job.queued", "job.succeeded", "job.failed", "job.canceled"}
     await client.call("GET", f"/v1/events/{log['data'][0]['id']}")
-    follow = f"/v1/events?after={log['data'][-1]['sequence'] + 1000}&wait=1"
+    beyond = log["data"][-1]["sequence"] + 1000
+    assert (await client.call("GET", f"/v1/events?after={beyond}"))[0] == 409
+    follow = "/v1/events?type=vendor.credits_low&wait=1"
     answers = await asyncio.gather(*(client.call("GET", follow) for _ in range(MOST_PER_PROJECT + 1)))
     assert {status for status, _ in answers} == {200, 429}
 

@@ -15,7 +15,7 @@ import pytest
 from schemas.event import EventType
 from service.pipeline.core import Announced
 from service.store import deliveries, events
-from service.store.database import Reader, Tx
+from service.store.database import Tx
 from service.web import cursor, following, sse
 from tests.acceptance.made import fields, queue
 from tests.acceptance.sse import Stream, stream
@@ -142,7 +142,7 @@ async def test_a_stream_ends_with_the_key_that_opened_it(it: Stand) -> None:
             with pytest.raises(EOFError):
                 await ended.next()
         assert await sequences(own, 1) == [1], "other keys' streams go on"
-        await until(it, lambda: it.wirephoto.site.following.open == 1)
+        await until(it, lambda: it.wirephoto.site.places.open == 1)
 
 
 @pytest.mark.parametrize("given", ["-1", "x", "1.5", "9" * 20, "٣"])
@@ -289,7 +289,7 @@ async def test_a_slow_client_misses_nothing_and_takes_no_memory(tmp_path: Path) 
     count, padding = 120, 64_000
     async with stand(tmp_path) as it, stream(it.client, LOG, after=0) as quick:
         with await silent(it) as sock:
-            await until(it, lambda: it.wirephoto.site.following.open == 2)
+            await until(it, lambda: it.wirephoto.site.places.open == 2)
             (log,) = it.wirephoto.site.following._logs.values()
             fell_behind = False
             for number in range(count):
@@ -312,12 +312,12 @@ async def test_a_client_that_reads_nothing_is_dropped_after_a_while(tmp_path: Pa
     async with stand(tmp_path, clock=clock) as it:
         await happen(it, 120, padding=64_000)
         with await silent(it) as sock:
-            await until(it, lambda: it.wirephoto.site.following.open == 1)
+            await until(it, lambda: it.wirephoto.site.places.open == 1)
             (log,) = it.wirephoto.site.following._logs.values()
             (follower,) = log.followers
             await until(it, lambda: follower.line.writing_since is not None and bool(follower.queue))
             async with asyncio.timeout(PATIENCE):
-                while it.wirephoto.site.following.open:
+                while it.wirephoto.site.places.open:
                     await clock.advance(1_000)
             assert clock.now() - ManualClock().now() >= 30_000
             heard = 0
@@ -328,7 +328,7 @@ async def test_a_client_that_reads_nothing_is_dropped_after_a_while(tmp_path: Pa
 
 
 async def test_a_client_that_goes_away_is_forgotten(it: Stand) -> None:
-    core, open_streams = it.wirephoto.core, it.wirephoto.site.following
+    core, open_streams = it.wirephoto.core, it.wirephoto.site.places
     for query in ({}, {"after": 0}, {"type": "job.failed"}):
         async with stream(it.client, LOG, **query):
             await until(it, lambda: open_streams.open == 1)
@@ -360,34 +360,6 @@ async def test_another_projects_events_are_not_told(it: Stand) -> None:
         assert await sequences(ours, 3) == [1, 2, 3]
 
 
-async def test_one_project_can_not_take_all_streams(it: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "MOST_PER_PROJECT", 2)
-    stranger = await tenant(it)
-    async with stream(it.client, LOG), stream(it.client, LOG):
-        await until(it, lambda: it.wirephoto.site.following.open == 2)
-        status, problem, headers = await it.client.call_full("GET", LOG)
-        assert (status, problem["type"]) == (429, "urn:wirephoto:problem:too_many_streams")
-        assert int(headers["Retry-After"]) >= 1
-        async with stream(stranger.client, LOG):
-            pass
-    await until(it, lambda: it.wirephoto.site.following.open == 0)
-    async with stream(it.client, LOG):
-        pass
-
-
 async def test_a_head_request_is_answered_and_holds_nothing(it: Stand) -> None:
     assert (await it.client.call("HEAD", LOG))[0] == 200
-    await until(it, lambda: it.wirephoto.site.following.open == 0)
-
-
-async def _rows(reader: Reader) -> int:
-    return len(await events.after(reader, 1, 0, None, 10))
-
-
-async def test_a_cursor_from_before_a_restore_waits_for_its_place(it: Stand) -> None:
-    """As the log as a list has it: the cursor is the reader's own."""
-    await happen(it, 2)
-    async with stream(it.client, LOG, after=4) as log:
-        await happen(it, 3)
-        assert await sequences(log, 1) == [5]
-    assert await it.wirephoto.core.db.read(_rows) == 5
+    await until(it, lambda: it.wirephoto.site.places.open == 0)

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from service.client import PAGE, Client, ProblemAnswer, Unreachable
-from service.commands.events import GONE, before_the_last, following, kept
+from service.commands.events import AHEAD, GONE, before_the_last, following, kept
 from tests.harness import server_of
 
 pytestmark = pytest.mark.anyio
@@ -29,6 +29,12 @@ class Log:
             faulty: web.StreamResponse = await self.faults.pop(0)(request)
             return faulty
         after, limit = int(request.query["after"]), int(request.query["limit"])
+        if after > self.length:
+            ahead = {
+                "type": AHEAD,
+                "detail": f"The newest event is {self.length}, and {after} lies beyond it. Read on.",
+            }
+            return web.json_response(ahead, status=409)
         if 0 < after < self.first - 1:
             gone = {"type": GONE, "detail": f"Events {after + 1} to {self.first - 1} are no longer kept. Read on."}
             return web.json_response(gone, status=410)
@@ -114,6 +120,21 @@ async def test_whoever_was_away_too_long_is_told_what_is_gone_and_reads_on_with_
         found = [event["sequence"] async for event in kept(client, 3, None)]
     assert found == [8, 9, 10, 11, 12]
     assert capsys.readouterr().err == "Warning: Events 4 to 7 are no longer kept.\n"
+
+
+async def test_whoever_has_read_further_than_the_log_goes_is_told_how_to_begin_again() -> None:
+    log = Log(12)
+    async with server_of(log.app()) as url, Client(url, "wp_k") as client:
+        with pytest.raises(
+            ProblemAnswer, match="newest event is 12, and 13 lies beyond it; begin again with --after 0"
+        ):
+            await anext(kept(client, 13, None))
+        stream = following(client, 11, None, lambda _: None)
+        assert (await anext(stream))["sequence"] == 12
+        # Set back while it was followed.
+        log.length = 5
+        with pytest.raises(ProblemAnswer, match=r"newest event is 5, and 12 lies beyond it; .* or with --last 0"):
+            await anext(stream)
 
 
 async def test_a_list_is_read_over_its_pages_and_no_further_than_asked() -> None:

@@ -17,9 +17,10 @@ CREATE INDEX endpoints_by_old_secrets ON endpoints (old_secrets_until) WHERE old
 -- Which secret key a node seals with, by its fingerprint.
 ALTER TABLE nodes ADD COLUMN key_fingerprint TEXT;
 
--- Since when every attempt has failed, and since when its breaker is open.
+-- Since when every attempt has failed, since when its breaker is open, and until when its receiver asked for rest.
 ALTER TABLE endpoints ADD COLUMN failing_since BIGINT;
 ALTER TABLE endpoints ADD COLUMN broken_at BIGINT;
+ALTER TABLE endpoints ADD COLUMN rest_until BIGINT;
 
 -- Of kind stream: when its connection was last seen.
 ALTER TABLE endpoints ADD COLUMN seen_at BIGINT;

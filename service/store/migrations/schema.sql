@@ -232,9 +232,10 @@ CREATE TABLE endpoints (
     -- Secrets from before a rotation, each with the time until which it signs, encrypted; and the last of these times.
     old_secrets TEXT,
     old_secrets_until BIGINT,
-    -- Since when every attempt has failed, and since when its breaker is open.
+    -- Since when every attempt has failed, since when its breaker is open, and until when its receiver asked for rest.
     failing_since BIGINT,
     broken_at BIGINT,
+    rest_until BIGINT,
     -- Of kind stream: when its connection was last seen.
     seen_at BIGINT,
     -- Made as a REST hook: a digest of what it subscribes to, so that the same subscription is found again.
