@@ -244,6 +244,11 @@ async def rest(tx: Tx, endpoint: int, until: int, said_at: int) -> None:
     await tx.run(_SQL["rest"], {"endpoint": endpoint, "until": until, "said_at": said_at})
 
 
+async def vouch(tx: Tx, endpoint: int, now: int) -> None:
+    """Whatever its receiver did before is forgotten."""
+    await tx.run(_SQL["vouch"], {"endpoint": endpoint, "now": now})
+
+
 async def end_rest(tx: Tx, endpoint: int) -> None:
     """Its receiver is another one, or somebody vouches for it."""
     await tx.run(_SQL["end_rest"], {"endpoint": endpoint})

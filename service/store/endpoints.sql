@@ -62,7 +62,7 @@ RETURNING *;
 
 -- What was known of a receiver that somebody vouches for is forgotten.
 -- name: enable
-UPDATE endpoints SET state = 'enabled', disabled_reason = NULL, failing_since = NULL, broken_at = NULL, updated_at = :now
+UPDATE endpoints SET state = 'enabled', disabled_reason = NULL, updated_at = :now
 WHERE id = :endpoint AND state <> 'enabled' AND deleted_at IS NULL;
 
 -- name: pause
@@ -92,6 +92,10 @@ RETURNING *;
 -- name: rest
 UPDATE endpoints SET rest_until = :until
 WHERE id = :endpoint AND (rest_until IS NULL OR rest_until < :until) AND updated_at <= :said_at AND deleted_at IS NULL;
+
+-- name: vouch
+UPDATE endpoints SET failing_since = NULL, broken_at = NULL, rest_until = NULL, updated_at = :now
+WHERE id = :endpoint AND (failing_since IS NOT NULL OR broken_at IS NOT NULL OR rest_until IS NOT NULL);
 
 -- name: end_rest
 UPDATE endpoints SET rest_until = NULL WHERE id = :endpoint AND rest_until IS NOT NULL;

@@ -199,9 +199,9 @@ async def _current(tx: Tx, endpoint: Endpoint) -> Endpoint:
 
 
 async def serve_again(tx: Tx, endpoint: Endpoint, now: int) -> None:
-    """It takes deliveries again, what was held too."""
+    """It takes deliveries again, what was held too; and somebody vouches for it, whether it was enabled or not."""
     current = await _current(tx, endpoint)
-    await endpoints.end_rest(tx, current.row)
+    await endpoints.vouch(tx, current.row, now)
     if await endpoints.enable(tx, current.row, now):
         await deliveries.unhold(tx, current, now)
 

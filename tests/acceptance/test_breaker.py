@@ -67,6 +67,14 @@ async def test_a_broken_receiver_is_probed_ever_more_seldom_and_what_waits_keeps
         assert sum(await counts(it)) <= len(bad.got), "nobody else was asked"
 
 
+async def test_who_enables_a_broken_receiver_vouches_for_it(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it, receiver() as shop:
+        endpoint = await it.client.subscribe(shop.url, events=QUEUED)
+        await break_it(it, shop, endpoint)
+        status, enabled = await it.client.call("POST", f"/v1/endpoints/{endpoint['id']}/enable")
+        assert (status, enabled["health"]) == (200, {"failing_since": None, "broken_since": None})
+
+
 async def test_the_first_success_opens_it_and_the_backlog_flows_oldest_first(tmp_path: Path) -> None:
     async with rig(tmp_path) as it, receiver() as shop, receiver() as other:
         endpoint = await it.client.subscribe(shop.url, events=["job.queued", "endpoint.*"], max_in_flight=1)
