@@ -28,6 +28,10 @@ GRACE_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 75
 
 
+# Of the loop: one to begin with the connection, one to make its transport, one to tell its protocol.
+_ROUNDS_UNTIL_KNOWN = 3
+
+
 class _Server(uvicorn.Server):
     """Signals are ours: uvicorn would raise them again before we have put anything away.
 
@@ -38,12 +42,12 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, grace_seconds: float) -> None:
         super().__init__(config)
         self._grace_seconds = grace_seconds
-        self.stopping = asyncio.Event()
+        self._stopping = asyncio.Event()
         self.left = asyncio.Event()  # a connection is gone
 
     def stop(self) -> None:
         self.should_exit = True
-        self.stopping.set()
+        self._stopping.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -54,12 +58,11 @@ class _Server(uvicorn.Server):
         while not await self.on_tick(0):
             with suppress(TimeoutError):
                 async with asyncio.timeout(1):
-                    await self.stopping.wait()
+                    await self._stopping.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002  # closed by its owner
         """Take no more, and let what is under way end within the grace."""
-        for server in self.servers:
-            server.close()
+        await self._accept_no_more()
         state = self.server_state
         for connection in list(state.connections):
             connection.shutdown()
@@ -81,10 +84,20 @@ class _Server(uvicorn.Server):
         else:
             log.debug("http.closed")
 
+    async def _accept_no_more(self) -> None:
+        """What was accepted a moment ago is made known before its server closes: asyncio would forget it, and open."""
+        loop = asyncio.get_running_loop()
+        for listener in [listener for server in self.servers for listener in server.sockets]:
+            loop.remove_reader(listener)
+        for _ in range(_ROUNDS_UNTIL_KNOWN):
+            await asyncio.sleep(0)
+        for server in self.servers:
+            server.close()
 
-def _cuttable(base: type[Any], stopping: asyncio.Event, left: asyncio.Event) -> type[asyncio.Protocol]:
+
+def _cuttable(base: type[Any], left: asyncio.Event) -> type[asyncio.Protocol]:
     """uvicorn's own protocol, but that a request may cut its connection off: `scope["state"]["cut"]`. `left` is set
-    when a connection is gone; one that comes while we are `stopping` goes at once.
+    when a connection is gone.
 
     To close one, asyncio waits until its client has read what was written, and a client that reads nothing has it wait
     for ever.
@@ -97,12 +110,6 @@ def _cuttable(base: type[Any], stopping: asyncio.Event, left: asyncio.Event) -> 
         def _cut(self) -> None:
             if self.transport is not None:
                 self.transport.abort()
-
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            super().connection_made(transport)
-            if stopping.is_set():
-                # It was accepted right before the end, and is known only now.
-                self.shutdown()
 
         def connection_lost(self, error: Exception | None) -> None:
             super().connection_lost(error)
@@ -137,7 +144,7 @@ async def serving(
     )
     config.load()
     server = _Server(config, grace_seconds)
-    config.http_protocol_class = _cuttable(config.http_protocol_class, server.stopping, server.left)
+    config.http_protocol_class = _cuttable(config.http_protocol_class, server.left)
     # The socket listens already: what comes before the server is up waits in its backlog.
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:

