@@ -49,7 +49,7 @@ class Desk:
         return await self.vendure.send(event, shops_rig.target("vendure", config_now), steps or Steps())
 
     async def checks(self, **metadata: str) -> dict[str, tuple[bool, str]]:
-        found = await self.vendure.check(shops_rig.target("vendure", self.config), metadata)
+        found = await self.vendure.check(shops_rig.target("vendure", self.config), metadata, 30.0)
         return {check.name: (check.ok, check.detail) for check in found}
 
 

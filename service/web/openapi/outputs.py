@@ -38,7 +38,7 @@ _WHEN: Mapping[int, str] = {
     422: "Fields are not valid: all of them are named",
     429: "Too many",
     500: "A fault of ours",
-    503: "The store, or the vendor that is asked, can't be reached now",
+    503: "The store can't be reached now, or the vendor or the shop can't be asked",
 }
 _HEADERS_OF_PROBLEMS: Mapping[int, tuple[str, ...]] = {
     401: ("WWW-Authenticate",),
