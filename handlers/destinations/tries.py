@@ -187,4 +187,5 @@ def in_the_clear(url: str) -> bool:
 def turn_of(shop: str, product: str) -> str:
     """The name of a product's turn: the same for all endpoints of a shop, however each writes its address."""
     parts = urlsplit(shop)
-    return f"{(parts.hostname or '').rstrip('.')}{parts.path.rstrip('/')}/{product}"
+    port = "" if parts.port in (None, 80, 443) else f":{parts.port}"
+    return f"{(parts.hostname or '').rstrip('.')}{port}{parts.path.rstrip('/')}/{product}"

@@ -85,6 +85,7 @@ def test_a_shops_address_is_the_same_however_it_is_written() -> None:
         "http://lamps.example/admin-api",
     )
     assert {turn_of(shop, "8411") for shop in written} == {"lamps.example/admin-api/8411"}
+    assert turn_of("http://lamps.example:8080/admin-api", "8411") == "lamps.example:8080/admin-api/8411"
     assert turn_of("https://lamps.example/b", "8411") != turn_of("https://lamps.example/a", "8411")
 
 
