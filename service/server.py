@@ -38,12 +38,12 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, grace_seconds: float) -> None:
         super().__init__(config)
         self._grace_seconds = grace_seconds
-        self._stopping = asyncio.Event()
+        self.stopping = asyncio.Event()
         self.left = asyncio.Event()  # a connection is gone
 
     def stop(self) -> None:
         self.should_exit = True
-        self._stopping.set()
+        self.stopping.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -54,7 +54,7 @@ class _Server(uvicorn.Server):
         while not await self.on_tick(0):
             with suppress(TimeoutError):
                 async with asyncio.timeout(1):
-                    await self._stopping.wait()
+                    await self.stopping.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002  # closed by its owner
         """Take no more, and let what is under way end within the grace."""
@@ -72,13 +72,19 @@ class _Server(uvicorn.Server):
                     await self.left.wait()
         except TimeoutError:
             log.warning("http.cut_off", requests=len(state.tasks), connections=len(state.connections))
-            for task in state.tasks:
+            cut_off = list(state.tasks)
+            for task in cut_off:
                 task.cancel()
+            await asyncio.gather(*cut_off, return_exceptions=True)  # what they hold they put away
+            for connection in list(state.connections):
+                connection.transport.abort()
+        else:
+            log.debug("http.closed")
 
 
-def _cuttable(base: type[Any], left: asyncio.Event) -> type[asyncio.Protocol]:
+def _cuttable(base: type[Any], stopping: asyncio.Event, left: asyncio.Event) -> type[asyncio.Protocol]:
     """uvicorn's own protocol, but that a request may cut its connection off: `scope["state"]["cut"]`. `left` is set
-    when a connection is gone.
+    when a connection is gone; one that comes while we are `stopping` goes at once.
 
     To close one, asyncio waits until its client has read what was written, and a client that reads nothing has it wait
     for ever.
@@ -91,6 +97,12 @@ def _cuttable(base: type[Any], left: asyncio.Event) -> type[asyncio.Protocol]:
         def _cut(self) -> None:
             if self.transport is not None:
                 self.transport.abort()
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            if stopping.is_set():
+                # It was accepted right before the end, and is known only now.
+                self.shutdown()
 
         def connection_lost(self, error: Exception | None) -> None:
             super().connection_lost(error)
@@ -125,7 +137,7 @@ async def serving(
     )
     config.load()
     server = _Server(config, grace_seconds)
-    config.http_protocol_class = _cuttable(config.http_protocol_class, server.left)
+    config.http_protocol_class = _cuttable(config.http_protocol_class, server.stopping, server.left)
     # The socket listens already: what comes before the server is up waits in its backlog.
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:

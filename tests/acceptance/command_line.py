@@ -1,5 +1,6 @@
 """What the tests of the command line share: a real `serve --sandbox`, and commands as a user calls them."""
 
+import contextlib
 import os
 import re
 import secrets
@@ -54,11 +55,15 @@ class Service:
     data: Path
     cwd: Path
 
-    def __call__(self, *arguments: str | Path, key: str | None = None) -> Ran:
-        return wirephoto(*arguments, cwd=self.cwd, env=self.env if key is None else {**self.env, "WIREPHOTO_KEY": key})
+    def __call__(self, *arguments: str | Path) -> Ran:
+        """As a user calls it: a process of its own."""
+        return wirephoto(*arguments, cwd=self.cwd, env=self.env)
 
-    def within(self, *arguments: str | Path) -> Result:
-        return within(*arguments, env=self.env)
+    def within(self, *arguments: str | Path, key: str | None = None) -> Result:
+        """In this process, but from the same folder."""
+        env = self.env if key is None else {**self.env, "WIREPHOTO_KEY": key}
+        with contextlib.chdir(self.cwd):
+            return within(*arguments, env=env)
 
     @property
     def env(self) -> dict[str, str]:

@@ -68,11 +68,11 @@ def test_submit_waits_and_leaves_a_picture_of_twice_the_size(service: Service, p
 
 def test_every_output_is_written_beside_the_first(service: Service, photos: Path) -> None:
     target = service.cwd / "faces" / "eileen.png"
-    ran = service(
+    ran = service.within(
         *("submit", "--input", f"image={photos / 'astronaut.jpg'}", "--operation", "picwish/self-face-cutout"),
         *("--metadata", "product_id=8411", "--json", "-o", target),
     )
-    assert ran.returncode == 0, ran.stderr
+    assert ran.exit_code == 0, ran.stderr
     job = json.loads(ran.stdout)
     assert job["state"] == "succeeded"
     assert job["metadata"] == {"product_id": "8411"}
@@ -86,15 +86,15 @@ def test_several_pictures_become_several_jobs_whose_results_never_cover_each_oth
     twin = service.cwd / "elsewhere" / "coffee.jpg"
     twin.parent.mkdir()
     twin.write_bytes((photos / "coffee.jpg").read_bytes())
-    ran = service("submit", photos / "coffee.jpg", twin, *ENLARGE, "-o", "results")
-    assert ran.returncode == 0, ran.stderr
+    ran = service.within("submit", photos / "coffee.jpg", twin, *ENLARGE, "-o", "results")
+    assert ran.exit_code == 0, ran.stderr
     saved = sorted(path.name for path in (service.cwd / "results").iterdir())
     assert saved == ["coffee-2-enlarge3.jpg", "coffee-enlarge3.jpg"]
 
 
 def test_one_bad_picture_is_named_and_harms_no_other(service: Service, photos: Path) -> None:
-    ran = service("submit", photos / "README.md", photos / "cat.jpg", *ENLARGE, "-o", "mixed")
-    assert ran.returncode == Code.REFUSED
+    ran = service.within("submit", photos / "README.md", photos / "cat.jpg", *ENLARGE, "-o", "mixed")
+    assert ran.exit_code == Code.REFUSED
     assert "Error: README: " in ran.stderr
     assert "inputs.image:" in ran.stderr
     assert [path.name for path in (service.cwd / "mixed").iterdir()] == ["cat-enlarge3.jpg"]
@@ -102,30 +102,30 @@ def test_one_bad_picture_is_named_and_harms_no_other(service: Service, photos: P
 
 def test_the_same_idempotency_key_never_makes_a_second_job(service: Service, photos: Path) -> None:
     again = ("submit", photos / "cat.jpg", *ENLARGE, "--idempotency-key", "order-4711", "--json")
-    first, second = service(*again), service(*again)
-    assert first.returncode == second.returncode == 0, second.stderr
+    first, second = service.within(*again), service.within(*again)
+    assert first.exit_code == second.exit_code == 0, second.stderr
     assert json.loads(first.stdout)["id"] == json.loads(second.stdout)["id"]
 
 
 def test_an_unknown_operation_names_the_field(service: Service, photos: Path) -> None:
-    ran = service("submit", photos / "cat.jpg", "--operation", "vanceai/no-such-thing")
-    assert ran.returncode == Code.REFUSED
+    ran = service.within("submit", photos / "cat.jpg", "--operation", "vanceai/no-such-thing")
+    assert ran.exit_code == Code.REFUSED
     assert "operation:" in ran.stderr
     assert ran.stdout == ""
 
 
 def test_every_faulty_field_is_told_to_machines_too(service: Service, photos: Path) -> None:
     wrong = ("--param", "scale=3000", "--param", "colour=red", "--json")
-    ran = service("submit", photos / "cat.jpg", "--operation", "vanceai/enlarge3", *wrong)
-    assert ran.returncode == Code.REFUSED
+    ran = service.within("submit", photos / "cat.jpg", "--operation", "vanceai/enlarge3", *wrong)
+    assert ran.exit_code == Code.REFUSED
     problem = json.loads(ran.stderr)
     assert problem["status"] == 422
     assert {fault["field"] for fault in problem["errors"]} == {"params.scale", "params.colour"}
 
 
 def test_a_job_that_fails_is_no_success(service: Service, receiver: str) -> None:
-    ran = service("submit", f"{receiver}/gone.jpg", *ENLARGE, "--wait", "-o", "never.jpg", "--json")
-    assert ran.returncode == Code.FAILED
+    ran = service.within("submit", f"{receiver}/gone.jpg", *ENLARGE, "--wait", "-o", "never.jpg", "--json")
+    assert ran.exit_code == Code.FAILED
     assert json.loads(ran.stdout)["error"]["class"] == "input"
     assert not (service.cwd / "never.jpg").exists()
 
@@ -138,16 +138,16 @@ def test_a_missing_file_is_told_before_anything_is_sent() -> None:
 
 def test_a_replay_is_counted_and_then_followed_to_its_end(service: Service, receiver: str) -> None:
     # The endpoint is new: nothing of what the others' tests made was ever owed to it.
-    assert service("submit", "http://127.0.0.1:1/none.jpg", *ENLARGE).returncode == 0
-    made = json.loads(service("endpoints", "add", receiver, "--events", "job.queued", "--json").stdout)
+    assert service.within("submit", "http://127.0.0.1:1/none.jpg", *ENLARGE).exit_code == 0
+    made = json.loads(service.within("endpoints", "add", receiver, "--events", "job.queued", "--json").stdout)
     again = ("endpoints", "replay", made["id"], "--since", "1h")
-    assert service(*again, "--dry-run").stdout == "0 to be sent\n"
-    count = json.loads(service(*again, "--all", "--dry-run", "--json").stdout)["count"]
+    assert service.within(*again, "--dry-run").stdout == "0 to be sent\n"
+    count = json.loads(service.within(*again, "--all", "--dry-run", "--json").stdout)["count"]
     assert count >= 1
     ran = service(*again, "--all")
     assert ran.returncode == 0, ran.stderr
     assert re.fullmatch(rf"rpl_\w+ finished: {count} of {count} once more, {count} of them settled\n", ran.stdout)
-    told = json.loads(service(*again, "--all", "--until", "30m", "--no-wait", "--json").stdout)
+    told = json.loads(service.within(*again, "--all", "--until", "30m", "--no-wait", "--json").stdout)
     assert (told["object"], told["total"], told["only"]) == ("replay", 0, "all")
     for wrong in ("soon", "2 hours", "99999999w"):
         assert service.within("endpoints", "replay", made["id"], "--since", wrong).exit_code == Code.USAGE
@@ -161,8 +161,8 @@ def test_a_replay_is_counted_and_then_followed_to_its_end(service: Service, rece
 
 def test_a_wrong_key_is_refused_and_not_repeated(service: Service) -> None:
     wrong = "wp_this-key-was-never-made-0123456789"
-    ran = service("keys", "list", key=wrong)
-    assert ran.returncode == Code.REFUSED
+    ran = service.within("keys", "list", key=wrong)
+    assert ran.exit_code == Code.REFUSED
     assert "WIREPHOTO_KEY" in ran.stderr
     assert wrong not in ran.stdout + ran.stderr
 
@@ -185,14 +185,14 @@ def test_no_key_is_told_as_such() -> None:
 
 
 def test_an_endpoint_is_added_listed_and_tested(service: Service, receiver: str) -> None:
-    added = service("endpoints", "add", f"{receiver}/hook", "--events", "job.succeeded, job.failed", "--json")
-    assert added.returncode == 0, added.stderr
+    added = service.within("endpoints", "add", f"{receiver}/hook", "--events", "job.succeeded, job.failed", "--json")
+    assert added.exit_code == 0, added.stderr
     endpoint = json.loads(added.stdout)
     assert endpoint["events"] == ["job.succeeded", "job.failed"]
     assert endpoint["secret"].startswith("whsec_")
 
-    listed = service("endpoints", "list")
-    assert listed.returncode == 0, listed.stderr
+    listed = service.within("endpoints", "list")
+    assert listed.exit_code == 0, listed.stderr
     assert endpoint["id"] in listed.stdout
     assert f"{receiver}/hook" in listed.stdout
     assert endpoint["secret"] not in listed.stdout
@@ -203,23 +203,23 @@ def test_an_endpoint_is_added_listed_and_tested(service: Service, receiver: str)
 
 
 def test_an_endpoints_secret_is_rotated(service: Service, receiver: str) -> None:
-    endpoint = json.loads(service("endpoints", "add", f"{receiver}/hook", "--json").stdout)
-    ran = service("endpoints", "rotate", endpoint["id"], "--overlap", "60", "--json")
-    assert ran.returncode == 0, ran.stderr
+    endpoint = json.loads(service.within("endpoints", "add", f"{receiver}/hook", "--json").stdout)
+    ran = service.within("endpoints", "rotate", endpoint["id"], "--overlap", "60", "--json")
+    assert ran.exit_code == 0, ran.stderr
     told = json.loads(ran.stdout)
     assert told["secret"].startswith("whsec_")
     assert told["secret"] != endpoint["secret"]
-    again = service("endpoints", "rotate", endpoint["id"])
-    assert again.returncode == 0, again.stderr
+    again = service.within("endpoints", "rotate", endpoint["id"])
+    assert again.exit_code == 0, again.stderr
     assert "secret: whsec_" in again.stdout
     assert "signs too until" in again.stdout
-    assert service("endpoints", "rotate", endpoint["id"], "--overlap", "604801").returncode == Code.USAGE
+    assert service.within("endpoints", "rotate", endpoint["id"], "--overlap", "604801").exit_code == Code.USAGE
 
 
 def test_a_test_that_the_receiver_refuses_is_no_success(service: Service, receiver: str) -> None:
-    endpoint = json.loads(service("endpoints", "add", f"{receiver}/broken", "--json").stdout)
-    ran = service("endpoints", "test", endpoint["id"], "--json")
-    assert ran.returncode == Code.FAILED
+    endpoint = json.loads(service.within("endpoints", "add", f"{receiver}/broken", "--json").stdout)
+    ran = service.within("endpoints", "test", endpoint["id"], "--json")
+    assert ran.exit_code == Code.FAILED
     assert json.loads(ran.stdout)["status"] == 500
 
 
@@ -229,15 +229,15 @@ def test_a_key_is_shown_once_and_worthless_once_revoked(service: Service) -> Non
     key = made.stdout.strip()
     assert re.fullmatch(r"wp_\S+", key)
 
-    listed = service("keys", "list", "--json", key=key)
-    assert listed.returncode == 0, listed.stderr
+    listed = service.within("keys", "list", "--json", key=key)
+    assert listed.exit_code == 0, listed.stderr
     assert key not in listed.stdout
     (entry,) = [entry for entry in json.loads(listed.stdout) if entry["name"] == "the shop"]
     assert entry["role"] == "admin"
 
-    revoked = service("keys", "revoke", entry["id"])
-    assert revoked.returncode == 0, revoked.stderr
-    assert service("keys", "list", key=key).returncode == Code.REFUSED
+    revoked = service.within("keys", "revoke", entry["id"])
+    assert revoked.exit_code == 0, revoked.stderr
+    assert service.within("keys", "list", key=key).exit_code == Code.REFUSED
 
 
 # --- serve, check, version -------------------------------------------------------------------------------------------

@@ -83,6 +83,7 @@ async def scene(tmp_path: Path, photo: Path, everywhere: str) -> AsyncIterator[S
         yield Scene(it, told, fragile, photo)
 
 
+@pytest.mark.again
 @pytest.mark.parametrize("end", [Server.stop, Server.kill])
 async def test_jobs_under_way_end_when_the_server_is_back_and_nothing_is_paid_twice(
     scene: Scene, end: Callable[[Server], None]

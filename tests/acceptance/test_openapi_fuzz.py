@@ -34,10 +34,10 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = 15
 
 
-async def test_made_up_requests_get_the_answers_that_are_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("examples", [8, pytest.param(30, marks=pytest.mark.slow)])
+async def test_made_up_requests_get_the_answers_that_are_told(tmp_path: Path, examples: int) -> None:
     async with stand(tmp_path) as it, receiver() as there:
         _, document = await it.client.call("GET", "/openapi.json", key="")
         ids = await _real_ids(it, there.url)
@@ -52,7 +52,7 @@ async def test_made_up_requests_get_the_answers_that_are_told(tmp_path: Path) ->
                 # Outside of /v1 whatever is sent is fine.
                 wrong = [GenerationMode.NEGATIVE] if operation.path.startswith("/v1/") else []
                 for mode in (GenerationMode.POSITIVE, *wrong):
-                    await to_thread.run_sync(_fuzz, operation, mode, it, ids, session)
+                    await to_thread.run_sync(_fuzz, operation, mode, it, ids, session, examples)
 
 
 class HeadOfStream(HTTPAdapter):
@@ -89,14 +89,16 @@ async def _real_ids(it: Stand, url: str) -> Mapping[str, str]:
     }
 
 
-def _fuzz(operation: Any, mode: GenerationMode, it: Stand, ids: Mapping[str, str], session: requests.Session) -> None:
+def _fuzz(
+    operation: Any, mode: GenerationMode, it: Stand, ids: Mapping[str, str], session: requests.Session, examples: int
+) -> None:
     cases = operation.as_strategy(generation_mode=mode)
     kind = operation.path.removeprefix("/v1/").partition("/")[0]
     known = {"id": ids.get(kind), "vendor": "vanceai", "name": "enlarge3"}
 
     # The same requests each time: a test that fails now and then teaches nobody.
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         derandomize=True,
         database=None,
         deadline=None,

@@ -129,14 +129,18 @@ DOCUMENTED = {"vanceai": VanceAISettings(), "ailabtools": AILabToolsSettings(), 
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)
-def test_no_task_is_asked_for_sooner_than_the_document_advises_or_the_operator_wants(
+def test_no_task_is_asked_for_more_often_than_the_document_advises_or_the_operator_wants(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """However well the lives of such tasks are known."""
-    advised = DOCUMENTED[name].poll_seconds
-    assert Member(name, "", made(name).pace).least_ms >= 1000 * advised
+    advised = 1000 * DOCUMENTED[name].poll_seconds
+    member = Member(name, "", made(name).pace)
+    assert max(member.least_ms, member.on_average_ms) >= advised
+    # Taken over a task's life: then a question may follow another a little sooner.
+    assert member.least_ms >= 0.9 * advised
     monkeypatch.setenv(f"WIREPHOTO_{name.upper()}__POLL_SECONDS", "0.5")
-    assert Member(name, "", made(name).pace).least_ms <= 500
+    member = Member(name, "", made(name).pace)
+    assert max(member.least_ms, member.on_average_ms) <= 500
 
 
 @pytest.mark.parametrize(
