@@ -80,7 +80,8 @@ class Room:
 
     def _offer(self) -> None:
         """Who has waited goes first; who has nothing to send any more leaves it to the next."""
-        self._let_in()
+        if self._waiting:
+            self._let_in()
         for sated, lines in ((False, self._crowded), (True, self._sated)):
             for shop, line in lines.items():
                 while line and self._has(shop, sated=sated):
