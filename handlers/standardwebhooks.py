@@ -79,12 +79,11 @@ def sign_v1a(private_key: str, message_id: str, timestamp: int, body: bytes) -> 
 
 
 def headers(
-    secrets: Sequence[str], message_id: str, timestamp: int, body: bytes, private_key: str | None = None
+    secrets: Sequence[str], message_id: str, timestamp: int, body: bytes, private_keys: Sequence[str] = ()
 ) -> dict[str, str]:
-    """The three headers of a delivery: a `v1` for each secret, then a `v1a` where there is a private key."""
+    """The three headers of a delivery: a `v1` for each secret, then a `v1a` for each private key, in their order."""
     signatures = [sign(key_of(secret), message_id, timestamp, body) for secret in secrets]
-    if private_key is not None:
-        signatures.append(sign_v1a(private_key, message_id, timestamp, body))
+    signatures += [sign_v1a(private_key, message_id, timestamp, body) for private_key in private_keys]
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp),

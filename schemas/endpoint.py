@@ -1,6 +1,6 @@
 """An endpoint is a subscriber's registration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -104,7 +104,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class OldSecret:
-    """A secret from before a rotation. It signs until `until` (milliseconds since 1970)."""
+    """A secret or private key from before a rotation. It signs until `until` (milliseconds since 1970)."""
 
     until: int
     secret: str = field(repr=False)
@@ -123,6 +123,7 @@ class Target:
     signatures: tuple[Scheme, ...] = (Scheme.V1,)
     old_secrets: tuple[OldSecret, ...] = ()
     private_key: str | None = None  # the project's, where v1a is asked for
+    old_private_keys: tuple[OldSecret, ...] = ()
     source: str = ""  # what CloudEvents call so
     shop: ShopConfig | None = None  # of a shop: its config, with its credentials
 
@@ -130,10 +131,18 @@ class Target:
         """Those that sign at `now` (milliseconds since 1970), the newest first; none where only v1a is asked for."""
         if Scheme.V1 not in self.signatures:
             return ()
-        return (self.secret, *(old.secret for old in self.old_secrets if now < old.until))
+        return (self.secret, *_still(self.old_secrets, now))
+
+    def private_keys(self, now: int) -> tuple[str, ...]:
+        """As `secrets`; none where only v1 is asked for."""
+        return () if self.private_key is None else (self.private_key, *_still(self.old_private_keys, now))
 
     def __repr__(self) -> str:
         return f"Target(id={self.id!r}, kind={self.kind!r})"
+
+
+def _still(old: tuple[OldSecret, ...], now: int) -> Iterator[str]:
+    return (before.secret for before in old if now < before.until)
 
 
 def wants(terms: Terms, event_type: str, channels: tuple[str, ...]) -> bool:

@@ -295,12 +295,16 @@ class EndpointPatch(BaseModel):
 
 
 class Rotation(BaseModel):
-    """The body of `POST /v1/endpoints/{id}/rotate-secret`, which may be left out."""
+    """The body of `POST /v1/endpoints/{id}/rotate-secret` and `POST /v1/signing-key/rotate`; it may be left out."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"overlap_seconds": 3600}]})
 
     overlap_seconds: int = Field(
-        86_400, ge=0, le=7 * 86_400, description="For how long the old secret signs beside the new one."
+        86_400,
+        ge=0,
+        le=7 * 86_400,
+        description="For how long the old one signs beside the new one. 0, for one that has leaked: none from before"
+        " signs any more.",
     )
 
 

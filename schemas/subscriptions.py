@@ -101,6 +101,12 @@ class SigningKey(TypedDict):
     kid: Annotated[str, Field(description="Its name in the JWKS.", examples=["sgn_01m7y9dz7k7yx6crsbkvdbxvge"])]
 
 
+class RotatedKey(SigningKey):
+    """The new key. The one before signs beside it until then."""
+
+    old_key_expires_at: Time
+
+
 class Jwk(TypedDict):
     """An ed25519 key, by RFC 8037."""
 

@@ -12,6 +12,7 @@
 | a replay | D after it has ended, once no delivery names it |
 | a deleted endpoint | D after it was deleted, once no delivery and no replay names it |
 | an endpoint's secret from before a rotation | at the end of their overlap |
+| a project's signing key from before a rotation | its private half at the end of its overlap, the public one D later |
 | a node that has ended | D after its end |
 | a counted request to a vendor | with a later one; where none comes, after a day and the longest window |
 
@@ -33,7 +34,18 @@ import structlog
 from service.pipeline.accept import IDEMPOTENCY_MS
 from service.pipeline.core import Core
 from service.pipeline.retry import HOUR
-from service.store import assets, deliveries, endpoints, events, jobs, lines, nodes, replays, vendor_requests
+from service.store import (
+    assets,
+    deliveries,
+    endpoints,
+    events,
+    jobs,
+    lines,
+    nodes,
+    replays,
+    signing_keys,
+    vendor_requests,
+)
 from service.store.database import StoreUnavailable, Tx
 
 log = structlog.get_logger()
@@ -107,6 +119,7 @@ class Retention:
             "replays": self._forget_replays,
             "endpoints": self._forget_endpoints,
             "old_secrets": self._drop_old_secrets,
+            "signing_keys": self._forget_signing_keys,
             "nodes": self._forget_nodes,
             "requests": self._forget_requests,
             "files": self._sweep,
@@ -187,6 +200,9 @@ class Retention:
 
     async def _drop_old_secrets(self, now: int) -> int:
         return await self._while_full(PAGE, endpoints.drop_old_secrets, now, PAGE)
+
+    async def _forget_signing_keys(self, now: int) -> int:
+        return await self._while_full(PAGE, signing_keys.forget, now, now - self._events_ms, PAGE)
 
     async def _forget_nodes(self, now: int) -> int:
         return await self._while_full(PAGE, nodes.forget, self._core.node, now - self._events_ms, PAGE)

@@ -59,8 +59,8 @@ class Message:
 
     def headers(self, target: Target, now: int) -> dict[str, str]:
         """What a delivery carries of it at `now` (ms since 1970), signed as its endpoint asks for."""
-        secrets = target.secrets(now)
-        signed = standardwebhooks.headers(secrets, self.id, now // 1000, self.body, target.private_key)
+        secrets, private_keys = target.secrets(now), target.private_keys(now)
+        signed = standardwebhooks.headers(secrets, self.id, now // 1000, self.body, private_keys)
         signed["content-type"] = self.content_type
         return signed
 

@@ -11,7 +11,7 @@ from service.client import Client, Json, place
 from service.commands import completing
 from service.commands.codes import Code, example
 from service.commands.replaying import replay
-from service.commands.shared import Server, client_command, pairs, printable, show_table
+from service.commands.shared import Server, client_command, overlap_option, pairs, printable, show_table
 
 
 def _config(file: str) -> Any:
@@ -112,12 +112,7 @@ def list_endpoints(server: Server) -> None:
 
 @endpoints.command(epilog=example("wirephoto endpoints rotate ep_01m7y9dz7k7yx6crsbkvdbxvge --overlap 3600"))
 @click.argument("endpoint_id", metavar="ID", shell_complete=completing.ENDPOINTS)
-@click.option(
-    "--overlap",
-    type=click.IntRange(0, 604_800),
-    metavar="SECONDS",
-    help="For how long the old secret signs beside the new one; a day by default.",
-)
+@overlap_option
 @client_command
 def rotate(server: Server, endpoint_id: str, overlap: int | None) -> None:
     """Make a new secret, and print it; until the overlap ends, the old one signs too."""

@@ -120,6 +120,14 @@ def pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -
     return found
 
 
+overlap_option = click.option(
+    "--overlap",
+    type=click.IntRange(0, 604_800),
+    metavar="SECONDS",
+    help="For how long the old one signs beside the new one, a day by default; 0 for one that has leaked.",
+)
+
+
 def client_command(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command `--url`, `--key` and `--json`; it receives them as one `Server`, its first argument."""
 

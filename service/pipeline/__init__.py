@@ -18,6 +18,6 @@ endpoints whose clients stay away, `replay` sends once more what an endpoint has
 handed in with, `paid_turn` the moment before a paid call,
 `trouble` what happens when a vendor says no to the account, `announce` turns a change into an event and its deliveries,
 `shown` gives each noun its one JSON form, `cancel` ends a job early, `again` takes one that failed in once more,
-`samples` shows what each event looks like, `target` is an endpoint with its secrets open, `messages` what is sent to
-it, in its format, `shops` what the destinations of shops are handed besides.
+`samples` shows what each event looks like, `signing` is what deliveries are signed with, `target` an endpoint with its
+secrets open, `messages` what is sent to it, in its format, `shops` what the destinations of shops are handed besides.
 """

@@ -16,7 +16,7 @@ import structlog
 
 from handlers.destinations.contract import Destinations, Message, NoSteps
 from schemas.delivery import Attempt, DeliveryState, Owed
-from schemas.endpoint import STREAM, Endpoint, EndpointState, Target
+from schemas.endpoint import STREAM, Endpoint, EndpointState, Scheme, Target
 from service import log as log_module
 from service.pipeline import queued, retry
 from service.pipeline.breaker import Breaker, Mark
@@ -105,6 +105,16 @@ class Deliver:
                 # What it remembers is worth keeping, unless it was deleted.
                 lane.filling = self._spawn(self._load(lane))
             self._drop_if_idle(lane)
+
+    def signing_key_changed(self, project: int) -> None:
+        """Each lane that signs with its keys is stale; one that is being loaded may have read those from before.
+
+        A stream asks what signs each time that it hands something out.
+        """
+        for lane in list(self._lanes.values()):
+            known = lane.endpoint
+            if known is None or (known.project == project and Scheme.V1A in known.terms.signatures):
+                self.endpoint_changed(lane.row)
 
     def probe_now(self, endpoint: int) -> None:
         """Somebody wants it to be tried: if its receiver is broken, it is asked at once, and not at its next turn."""

@@ -32,7 +32,8 @@ SELECT id AS key, webhook_secret AS text FROM projects WHERE id > :beyond ORDER 
 UPDATE projects SET webhook_secret = :anew WHERE id = :key AND webhook_secret = :was;
 
 -- name: page_of_signing_keys
-SELECT id AS key, private_key AS text FROM signing_keys WHERE id > :beyond ORDER BY id LIMIT :limit;
+SELECT id AS key, private_key AS text FROM signing_keys
+WHERE private_key IS NOT NULL AND id > :beyond ORDER BY id LIMIT :limit;
 
 -- name: change_signing_key
 UPDATE signing_keys SET private_key = :anew WHERE id = :key AND private_key = :was;

@@ -26,7 +26,8 @@ from schemas.shop import ShopConfig, changed, left_out
 from service.pipeline import shown
 from service.pipeline.core import Core
 from service.pipeline.messages import written
-from service.pipeline.target import sealed_config, shop_of, signing_key, target_of
+from service.pipeline.signing import signing_key
+from service.pipeline.target import sealed_config, shop_of, target_of
 from service.store import deliveries, endpoints, lines, projects
 from service.store.database import Reader, Tx
 from service.store.keys import Principal

@@ -125,6 +125,8 @@ ROUTES: tuple[Route | OpenRoute, ...] = (
     Route(POST, "/v1/webhook-secret/rotate", signing.rotate_webhook_secret, Role.WRITE,
           "A new secret for the webhooks of jobs from now on"),
     Route(GET, "/v1/signing-key", signing.signing_key, Role.READ, "The public key of v1a signatures"),
+    Route(POST, "/v1/signing-key/rotate", signing.rotate_signing_key, Role.WRITE,
+          "A new key for v1a signatures; the old one signs too for a while", Rotation),
     Route(GET, "/v1/deliveries", events.deliveries_index, Role.READ, "List deliveries, newest first", query=_LEDGER),
     Route(GET, "/v1/deliveries/{id}", events.delivery_show, Role.READ, "Look at a delivery, with its attempts"),
     Route(POST, "/v1/deliveries/{id}/redeliver", replays.redeliver, Role.WRITE, "Send a delivery once more, now",

@@ -1,5 +1,7 @@
 """What deliveries are signed with: secrets and their rotation, and the public keys of projects."""
 
+from collections.abc import Sequence
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -8,11 +10,12 @@ from schemas import subscriptions
 from schemas.event import rfc3339
 from schemas.registration import Rotation
 from service.pipeline.core import Core
-from service.pipeline.target import rotate
-from service.pipeline.target import signing_key as key_of
+from service.pipeline.signing import rotate_key
+from service.pipeline.signing import rotate_secret as rotate
+from service.pipeline.signing import signing_key as key_of
 from service.store import projects, signing_keys
 from service.store.keys import Principal
-from service.store.signing_keys import SigningKey
+from service.store.signing_keys import PublicKey
 from service.web.endpoints import find
 from service.web.site import Answer, read_model, site_of
 
@@ -65,14 +68,34 @@ async def signing_key(request: Request, who: Principal) -> Response:
     return Answer(told)
 
 
+async def rotate_signing_key(request: Request, who: Principal) -> Response:
+    """A new key at once; until its overlap ends, the one before signs too, and it is published for longer."""
+    site = site_of(request)
+    wanted = await read_model(request, Rotation, optional=True)
+    now = site.clock.now()
+    until = now + wanted.overlap_seconds * 1000
+    key = await site.core.db.write(rotate_key, site.core, who.project, until, now)
+    site.deliver.signing_key_changed(who.project)
+    told: subscriptions.RotatedKey = {
+        "public_key": key.public_key,
+        "kid": key.id,
+        "old_key_expires_at": rfc3339(until),
+    }
+    return Answer(told)
+
+
 async def jwks(request: Request) -> Response:
-    """Every project's: whoever checks a signature need not be anybody's tenant."""
+    """Every project's: whoever checks a signature need not be anybody's tenant.
+
+    A signature names no key, so who keeps the list for its `max-age` may meet a new one. During an overlap the old one
+    signs too; where that has leaked, it is believed for as long.
+    """
     found = await _all_keys(site_of(request).core)
     told = {"keys": [standardwebhooks.jwk(key.public_key, key.id) for key in found]}
     return Answer(told, headers={"Cache-Control": f"public, max-age={JWKS_SECONDS}"})
 
 
-async def _all_keys(core: Core) -> list[SigningKey]:
+async def _all_keys(core: Core) -> Sequence[PublicKey]:
     for project in await core.db.read(signing_keys.projects_without):
         await core.db.write(key_of, core, project)
-    return list(await core.db.read(signing_keys.all_of_them))
+    return await core.db.read(signing_keys.published)

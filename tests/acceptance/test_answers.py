@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from handlers.sandbox.perfectcorp import PerfectCorpSandbox
 from handlers.sandbox.perfectcorp_words import error
 from schemas.stream import StreamAnswer
-from service.pipeline.target import MOST_OLD_SECRETS
+from service.pipeline.signing import MOST_OLD_SECRETS
 from service.web.openapi.told import TOLD
 from service.web.route import Route
 from service.web.routes import ROUTES
@@ -168,6 +168,10 @@ async def _endpoints(it: Stand, client: Client) -> None:
         assert rotated == [200] * MOST_OLD_SECRETS + [409]
         assert (await client.call("POST", f"{path}/rotate-secret", json={"overlap_seconds": 0}))[0] == 200
         await client.call("POST", "/v1/webhook-secret/rotate")
+        key = "/v1/signing-key/rotate"
+        rotated = [(await client.call("POST", key))[0] for _ in range(MOST_OLD_SECRETS + 1)]
+        assert rotated == [200] * MOST_OLD_SECRETS + [409]
+        assert (await client.call("POST", key, json={"overlap_seconds": 0}))[0] == 200
         for about in ("/v1/webhook-secret", "/v1/signing-key", "/.well-known/jwks.json", "/v1/endpoints"):
             await client.call("GET", about)
         await client.submit(ENLARGE, inputs={"image": {"url": it.vanceai.base_url}}, headers={"Prefer": "wait=20"})

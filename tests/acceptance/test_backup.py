@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from handlers import standardwebhooks
 from service.commands.codes import Code
 from tests import stores
 from tests.acceptance.command_line import environment
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.anyio
 
 # Refused attempts come back at once, for as long as the test lasts.
 AGAIN: Mapping[str, Any] = {"retry_schedule": [0.2] * 50}
+JWKS = "/.well-known/jwks.json"
 
 
 async def wirephoto(command: str, file: Path, data: Path, *options: str) -> tuple[int, str, str]:
@@ -91,7 +93,11 @@ async def test_a_backup_under_load_holds_all_that_was_acknowledged(tmp_path: Pat
     async with receiver() as subscriber:
         closed(subscriber)
         async with stand(old, **AGAIN) as it:
-            endpoint = await it.client.subscribe(subscriber.url, events=["job.succeeded"])
+            terms = {"signatures": ["v1", "v1a"], "events": ["job.succeeded"]}
+            endpoint = await it.client.subscribe(subscriber.url, **terms)
+            _, old_key = await it.client.call("GET", "/v1/signing-key")
+            _, new_key = await it.client.call("POST", "/v1/signing-key/rotate")
+            _, published = await it.client.call("GET", JWKS, key="")
             finished = [await done(it.client, ENLARGE, photo) for _ in range(3)]
             async with crowd(it, photo) as acknowledged:
                 await subscriber.wait_for(8)
@@ -127,6 +133,11 @@ async def test_a_backup_under_load_holds_all_that_was_acknowledged(tmp_path: Pat
                 assert len(terminal_events(await again.client.events(), job["id"])) == 1
             assert owed
             await subscriber.until(lambda: owed <= {entry.headers["webhook-id"] for entry in subscriber.got})
+            assert await again.client.call("GET", JWKS, key="") == (200, published)
             for entry in subscriber.got:
                 assert entry.verified(endpoint["secret"])["id"] == entry.headers["webhook-id"]
+                for key in (old_key, new_key):
+                    standardwebhooks.verify(
+                        key["public_key"], entry.headers, entry.body, int(entry.headers["webhook-timestamp"])
+                    )
     assert_sound(new)

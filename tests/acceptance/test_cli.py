@@ -240,6 +240,22 @@ def test_a_key_is_shown_once_and_worthless_once_revoked(service: Service) -> Non
     assert service.within("keys", "list", key=key).exit_code == Code.REFUSED
 
 
+def test_the_key_that_signs_is_rotated(service: Service) -> None:
+    ran = service("keys", "rotate-signing", "--overlap", "60", "--json")
+    assert ran.returncode == 0, ran.stderr
+    first = json.loads(ran.stdout)
+    assert first["public_key"].startswith("whpk_")
+    again = service("keys", "rotate-signing")
+    assert again.returncode == 0, again.stderr
+    assert "public key: whpk_" in again.stdout
+    assert first["public_key"] not in again.stdout
+    assert "signs too until" in again.stdout
+    leaked = service("keys", "rotate-signing", "--overlap", "0")
+    assert leaked.returncode == 0, leaked.stderr
+    assert "signs too until" not in leaked.stdout
+    assert service("keys", "rotate-signing", "--overlap", "604801").returncode == Code.USAGE
+
+
 # --- serve, check, version -------------------------------------------------------------------------------------------
 
 

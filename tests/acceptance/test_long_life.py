@@ -31,6 +31,8 @@ OURS = (
 BEAT_SECONDS = 30.0
 LATEST_SECONDS = 2 * BEAT_SECONDS
 SLACK = 1.25
+# Connections rest for seconds of the wall clock, of which these hours have few: as many as were ever needed at once.
+AT_ONCE = {"handlers.wire.Connection": 100}
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +69,7 @@ def _all_flat(measured: Sequence[Measured]) -> None:
     _flat("write-ahead log", measured, lambda entry: entry.wal_bytes, 5 * MIB)
     _flat("assets", measured, lambda entry: entry.asset_bytes)
     for kind in sorted({kind for entry in measured for kind in entry.objects}):
-        _flat(kind, measured, _living(kind), 40)
+        _flat(kind, measured, _living(kind), AT_ONCE.get(kind, 40))
 
 
 def _nobody_forgotten(it: Day) -> None:

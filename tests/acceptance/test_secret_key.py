@@ -72,7 +72,10 @@ async def test_the_key_is_changed_under_load_and_the_old_one_may_go(tmp_path: Pa
         async with stand(tmp_path, secret_key=OLD, **soon) as it:
             endpoint = await it.client.subscribe(shop.url, **terms)
             _, rotated = await it.client.call("POST", f"/v1/endpoints/{endpoint['id']}/rotate-secret")
+            _, from_before = await it.client.call("GET", "/v1/signing-key")
+            await it.client.call("POST", "/v1/signing-key/rotate")
             before = await secrets_of(it, endpoint)
+            assert before[2] != from_before["public_key"]
             assert before[0] == rotated["secret"] != endpoint["secret"]
             await memory(it).keep("token", "of-the-vendor")
             lamps = await shop_endpoint(it.client)
@@ -97,7 +100,7 @@ async def test_the_key_is_changed_under_load_and_the_old_one_may_go(tmp_path: Pa
             for job in (first, second, third):
                 assert (await shop.event_of(job, "job.succeeded"))["data"]["state"] == "succeeded"
                 await own.event_of(job, "job.succeeded")
-        believed(shop, endpoint["secret"], *before[::2])
+        believed(shop, endpoint["secret"], from_before["public_key"], *before[::2])
         for got in own.got:
             got.verified(before[1])
         # And the old key alone is refused now: the store knows that nothing is sealed with it.

@@ -52,12 +52,12 @@ def log() -> Iterator[io.StringIO]:
     structlog.configure(**before)
 
 
-async def private_key(it: Stand) -> str:
-    """What the first project signs `v1a` with, which is told to nobody."""
+async def private_keys(it: Stand) -> list[str]:
+    """What the first project signs `v1a` with, while its key is rotated; they are told to nobody."""
     core = it.wirephoto.core
-    key = await core.db.read(signing_keys.newest, 1)
-    assert key is not None
-    return core.vault.open(key.id, key.sealed_private_key)
+    old_and_new = await core.db.read(signing_keys.that_sign, 1, core.clock.now())
+    assert len(old_and_new) == 2
+    return [core.vault.open(key.id, key.sealed_private_key) for key in old_and_new]
 
 
 async def refuse(_: web.Request) -> web.Response:
@@ -90,6 +90,8 @@ async def test_no_secret_is_ever_logged_answered_or_told_to_a_subscriber(
 
         endpoint = await client.subscribe(shop.url, headers={"X-Secret": HEADER_VALUE}, signatures=["v1", "v1a"])
         _, rotated = await client.call("POST", f"/v1/endpoints/{endpoint['id']}/rotate-secret")
+        await call("POST", "/v1/signing-key/rotate")
+        await call("POST", "/v1/signing-key/rotate", json={"overlap_seconds": endpoint["secret"]})
         failing = await client.subscribe(f"{broken.url}?token={URL_TOKEN}", events=["job.*"])
         broken.answers += [refuse] * 50
         _, project = await client.call("POST", "/v1/projects", json={"name": "another"})
@@ -152,7 +154,7 @@ async def test_no_secret_is_ever_logged_answered_or_told_to_a_subscriber(
             endpoint["secret"],
             failing["secret"],
             rotated["secret"],
-            await private_key(it),
+            *await private_keys(it),
             told["secret"],
             *tokens,
         ]
@@ -172,12 +174,13 @@ async def test_what_is_stored_of_a_key_or_a_token_can_not_be_used(tmp_path: Path
     async with stand(tmp_path) as it, receiver() as shop:
         endpoint = await it.client.subscribe(shop.url, headers={"X-Secret": HEADER_VALUE}, signatures=["v1", "v1a"])
         _, rotated = await it.client.call("POST", f"/v1/endpoints/{endpoint['id']}/rotate-secret")
+        assert (await it.client.call("POST", "/v1/signing-key/rotate"))[0] == 200
         _, told = await it.client.call("GET", "/v1/webhook-secret")
         _, job = await it.client.submit(ENLARGE, photos / "cat.jpg", headers={"Prefer": "wait=20"})
         assert job["state"] == "succeeded"
         (webhook,) = [seen.fields["webhook"] for seen in it.vanceai.requests if "webhook" in seen.fields]
         secrets = [it.client.key, endpoint["secret"], told["secret"], HEADER_VALUE, webhook.rsplit("/", 1)[-1]]
-        secrets += [it.vanceai.key, rotated["secret"], await private_key(it)]
+        secrets += [it.vanceai.key, rotated["secret"], *await private_keys(it)]
         stored = stolen(tmp_path)
         assert job["id"].encode() in stored
         for secret in secrets:

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from handlers import standardwebhooks
-from service.pipeline.target import MOST_OLD_SECRETS
+from service.pipeline.signing import MOST_OLD_SECRETS
 from tests.acceptance.delivery_rig import QUEUED, Rig, at, failing, rig
 from tests.acceptance.helpers import ENLARGE, done
 from tests.acceptance.test_api_tenants import tenant

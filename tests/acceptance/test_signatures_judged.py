@@ -113,3 +113,34 @@ async def test_during_a_rotation_both_secrets_are_believed_by_software_that_is_n
         secrets = (endpoint["secret"], told["secret"])
         assert all(by_pypi(got, secret) for secret in secrets)
         assert judged([by_npm(got, secret) for secret in secrets]) == [True, True]
+
+
+async def test_during_a_rotation_both_keys_are_believed_by_software_that_is_not_ours(
+    it: Stand, photo: Path, tmp_path: Path
+) -> None:
+    async with receiver() as shop:
+        endpoint = await it.client.subscribe(shop.url, signatures=["v1", "v1a"], events=["job.succeeded"])
+        _, old = await it.client.call("GET", "/v1/signing-key")
+        _, new = await it.client.call("POST", "/v1/signing-key/rotate")
+        await done(it.client, ENLARGE, photo)
+        (got,) = await shop.wait_for(1)
+        assert [entry.partition(",")[0] for entry in got.headers["webhook-signature"].split(" ")] == [
+            "v1",
+            "v1a",
+            "v1a",
+        ]
+        # Who knows no v1a passes over both.
+        assert by_pypi(got, endpoint["secret"])
+        _, jwks = await it.client.call("GET", "/.well-known/jwks.json", key="")
+        by_kid = {entry["kid"]: entry for entry in jwks["keys"]}
+        assert list(by_kid) == [old["kid"], new["kid"]]
+        wrong = tampered(got)
+        verdicts = judged(
+            [
+                by_npm(got, endpoint["secret"]),
+                *(by_node(one, by_kid[key["kid"]]) for key in (old, new) for one in (got, *wrong)),
+            ]
+        )
+        assert verdicts == [True, *([True, False, False, False] * 2)]
+        openssl = [by_openssl(one, key["public_key"], tmp_path) for key in (old, new) for one in (got, *wrong)]
+        assert openssl == [True, False, False, False] * 2

@@ -24,7 +24,7 @@ from service import log as log_module
 from service.app import Wirephoto, running
 from service.config import Settings
 from service.pipeline.core import Announced
-from service.pipeline.target import signing_key
+from service.pipeline.signing import signing_key
 from service.server import listen, serving
 from service.store import deliveries, endpoints, events
 from service.store.database import Tx

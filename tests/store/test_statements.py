@@ -108,6 +108,10 @@ async def test_the_workers_questions_use_an_index(made: Rows) -> None:
         ("stats", "open", "deliveries_open"),
         ("stats", "oldest_pending", "deliveries_open"),
         ("endpoints", "hook", "endpoints_by_hook"),
+        ("signing_keys", "newest", "signing_keys_newest"),
+        ("signing_keys", "that_sign", "signing_keys_by_project"),
+        ("signing_keys", "drop_private_halves", "signing_keys_retired"),
+        ("signing_keys", "forget", "signing_keys_retired"),
         ("callbacks", "completed_at", "callbacks_by_job"),
         ("deliveries", "backlog_queued", "deliveries_queued"),
         ("deliveries", "backlog_held", "deliveries_kept"),
@@ -141,6 +145,9 @@ async def test_retention_looks_at_no_table_as_a_whole(made: Rows) -> None:
         ("endpoints", "forget"),
         ("lines", "next_line"),
         ("replays", "forget"),
+        ("signing_keys", "drop_private_halves"),
+        ("signing_keys", "forget"),
+        ("signing_keys", "thin_out"),
     ):
         text = Statements(STORE / f"{noun}.sql")[name]
         assert not re.search(r"SCAN (?!front|CONSTANT)|Seq Scan", await _planned(made, text)), f"{noun}.{name}"

@@ -196,11 +196,11 @@ def test_a_v1a_signature_is_believed_by_the_public_key_alone() -> None:
 
 def test_a_list_of_signatures_is_strictly_clean_secrets_first() -> None:
     old, new = standardwebhooks.new_secret(), standardwebhooks.new_secret()
-    given = standardwebhooks.headers([new, old], ID, TIME, BODY, RFC_PRIVATE)
+    given = standardwebhooks.headers([new, old], ID, TIME, BODY, [RFC_PRIVATE])
     v1_new, v1_old, v1a = given["webhook-signature"].split(" ")
     assert v1_new == standardwebhooks.sign(standardwebhooks.key_of(new), ID, TIME, BODY)
     assert v1_old == standardwebhooks.sign(standardwebhooks.key_of(old), ID, TIME, BODY)
     assert v1a.startswith("v1a,")
     assert all(believed(given, secret=key) for key in (old, new, RFC_PUBLIC))
-    alone = standardwebhooks.headers([], ID, TIME, BODY, RFC_PRIVATE)["webhook-signature"]
+    alone = standardwebhooks.headers([], ID, TIME, BODY, [RFC_PRIVATE])["webhook-signature"]
     assert alone == v1a

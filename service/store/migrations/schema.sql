@@ -398,13 +398,17 @@ CREATE INDEX replays_by_endpoint ON replays (endpoint_id, id);
 CREATE UNIQUE INDEX replays_running ON replays (endpoint_id) WHERE finished_at IS NULL;
 CREATE INDEX replays_ended ON replays (finished_at) WHERE finished_at IS NOT NULL;
 
--- The ed25519 keys of a project: the newest signs. The private key is encrypted.
+-- The ed25519 keys of a project; all are published. signs_until: of one from before a rotation, NULL for the newest. The
+-- private key is encrypted, and NULL once it has no more to sign.
 CREATE TABLE signing_keys (
     id {row_id},
     public_id TEXT NOT NULL UNIQUE,
     project_id BIGINT NOT NULL REFERENCES projects (id),
     public_key TEXT NOT NULL,
-    private_key TEXT NOT NULL,
-    created_at BIGINT NOT NULL
+    private_key TEXT,
+    created_at BIGINT NOT NULL,
+    signs_until BIGINT
 );
 CREATE INDEX signing_keys_by_project ON signing_keys (project_id, id);
+CREATE UNIQUE INDEX signing_keys_newest ON signing_keys (project_id) WHERE signs_until IS NULL;
+CREATE INDEX signing_keys_retired ON signing_keys (signs_until) WHERE signs_until IS NOT NULL;

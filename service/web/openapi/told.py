@@ -135,6 +135,7 @@ TOLD: Mapping[str, Told] = {
     "GET /v1/webhook-secret": Told(subscriptions.SigningSecret),
     "POST /v1/webhook-secret/rotate": Told(subscriptions.SigningSecret),
     "GET /v1/signing-key": Told(subscriptions.SigningKey),
+    "POST /v1/signing-key/rotate": Told(subscriptions.RotatedKey, problems=(409,), body_required=False),
     "GET /v1/deliveries": Told(ListOf(answers.Delivery)),
     "GET /v1/deliveries/{id}": Told(answers.DeliveryWithAttempts),
     "POST /v1/deliveries/{id}/redeliver": Told(answers.Delivery, problems=(409,)),
