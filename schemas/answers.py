@@ -212,7 +212,7 @@ class Attempt(TypedDict):
     outcome: Outcome
     status: Annotated[int | None, Field(description="HTTP status; null where no answer came.")]
     ms: Count
-    error: str | None
+    error: Annotated[str | None, Field(description="Why it failed; of `superseded`, what it left to a later job.")]
     response_head: Annotated[str | None, Field(description="At most 1 KiB of the answer.")]
 
 

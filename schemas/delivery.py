@@ -32,13 +32,14 @@ class Outcome(StrEnum):
     RETRY = "retry"
     SLOW_DOWN = "slow_down"  # a retry that also slows the whole endpoint down
     GONE = "gone"  # the receiver wants no more: the endpoint is disabled
+    SUPERSEDED = "superseded"  # delivered late: a later event's picture keeps its place in the shop
     LAST = "last"  # delivered, and the receiver wants no more: the endpoint is disabled
     ABORT = "abort"  # the receiver gives this delivery up
     REFUSED = "refused"  # our credentials are not taken: the endpoint is disabled, and what it is owed is held
 
 
-# The receiver has it, whatever it wants from now on.
-ARRIVED = frozenset({Outcome.DELIVERED, Outcome.LAST})
+# The receiver has it, or what came later, whatever it wants from now on.
+ARRIVED = frozenset({Outcome.DELIVERED, Outcome.SUPERSEDED, Outcome.LAST})
 
 # Why there was no answer; an attempt's `error` begins with one of these and a colon.
 NO_ANSWER = frozenset({"refused_address", "bad_url", "dns", "connect", "tls", "timeout", "broken", "too_large"})

@@ -19,6 +19,15 @@ class Steps(Protocol):
 
     async def save(self, step: str, value: str) -> None: ...
 
+    async def overtaken(self, place: str) -> bool:
+        """Whether the place shows what a later event of the same endpoint has for it; to be asked in its turn.
+
+        False where somebody has wanted this very delivery since that event.
+        """
+
+    async def arrived(self, place: str) -> None:
+        """The place was seen to show what this event has for it. Durable when it returns."""
+
 
 @dataclass(slots=True)
 class NoSteps:
@@ -31,6 +40,11 @@ class NoSteps:
 
     async def save(self, step: str, value: str) -> None:
         self.saved[step] = value
+
+    async def overtaken(self, place: str) -> bool:  # noqa: ARG002
+        return False
+
+    async def arrived(self, place: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +85,11 @@ class Check:
 class Checkable(Protocol):
     """A destination whose test sends nothing, but looks whether a delivery would succeed."""
 
-    async def check(self, target: Target, metadata: Mapping[str, str]) -> Sequence[Check]:
-        """Credentials, scopes, and the product that a job with this metadata would be put on, where it names one."""
+    async def check(self, target: Target, metadata: Mapping[str, str], seconds: float) -> Sequence[Check]:
+        """Credentials, scopes, and the product that a job with this metadata would be put on, where it names one.
+
+        Ends within `seconds`, and says what it did not come to.
+        """
 
 
 class Destination(ABC):

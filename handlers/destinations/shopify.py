@@ -9,117 +9,78 @@ from dataclasses import dataclass
 from typing import Any
 
 from handlers.destinations import shopify_queries as queries
-from handlers.destinations.contract import Check, Destination, Message, Pictures, Steps, Turn
+from handlers.destinations.contract import Check, Steps
 from handlers.destinations.gallery import Ours, arranged, moves
-from handlers.destinations.shopify_calls import Admin, Tokens, address, gid
-from handlers.destinations.shopify_check import checks, confirmed
-from handlers.destinations.shopify_files import WAITS, Files, Sleep
-from handlers.destinations.shops import Impossible, Placed, placed
-from handlers.destinations.tries import (
-    Denied,
-    Progress,
-    Trouble,
-    by_product,
-    by_variant,
-    checked,
-    dig,
-    in_the_clear,
-    tried,
-    turn_of,
-)
-from handlers.http import Http
-from schemas.delivery import Attempt, Outcome
+from handlers.destinations.putting import Named, Shop, Sleep, Visit
+from handlers.destinations.shopify_calls import MEDIA_LIMIT, Admin, Tokens, UserError, address, gid
+from handlers.destinations.shopify_check import checks, lacking
+from handlers.destinations.shopify_files import WAITS, Files
+from handlers.destinations.shops import Impossible, Placed
+from handlers.destinations.tries import Progress, Trouble, dig
+from schemas.delivery import Outcome
 from schemas.endpoint import Target
-from schemas.shop import ShopifyConfig
+from schemas.shop import Mode, ShopifyConfig
 
-DEADLINE = 120.0
 # Shopify's limits of product pictures.
 MOST_BYTES = 20_000_000
 LONGEST_SIDE = 4472
 MOST_PIXELS = LONGEST_SIDE * LONGEST_SIDE
 LONGEST_ALT = 512
+# Pictures, videos and models of one product.
+MOST_MEDIA = 250
 TYPES = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif"})
 _SETTLING = WAITS[:4]
 _BATCH = 25
 
 
-class Shopify(Destination):
-    """`http` must judge every address; `now` is the service's clock in milliseconds; `sleep` takes seconds."""
-
+@dataclass(eq=False)
+class Shopify(Shop):
     kind = "shopify"
-    deadline = DEADLINE
 
-    def __init__(self, http: Http, now: Callable[[], int], sleep: Sleep, pictures: Pictures, turn: Turn) -> None:
-        self._http = http
-        self._now = now
-        self._sleep = sleep
-        self._pictures = pictures
-        self._turn = turn
-        self._tokens = Tokens(http, now)
+    def __post_init__(self) -> None:
+        self._tokens = Tokens(self.http, self.now)
 
-    async def send(self, message: Message, target: Target, steps: Steps) -> Attempt:
-        config, admin = self._opened(target)
-
-        async def work() -> None:
-            pictures = placed(message, target)
-            for picture in pictures:
-                _fits(picture)
-            _is_safe(config)
-            files = Files(self._http, admin, target, steps, self._sleep, self._pictures)
-            put = _Putting(admin, config, steps, files, self._sleep)
-            try:
-                for product, group in by_product(pictures):
-                    await put.onto(product, group, self._turn)
-            except Denied as denied:
-                raise await confirmed(admin, denied) from None
-
-        return await tried(work, admin.progress, self._now, self.deadline)
-
-    async def check(self, target: Target, metadata: Mapping[str, str]) -> Sequence[Check]:
-        """Asks only: the shop, the token's scopes, the product and the variant that the metadata names."""
-        config, admin = self._opened(target)
-
-        async def look(found: list[Check]) -> None:
-            admin.progress.step = "address"
-            _is_safe(config)
-            await checks(admin, config, metadata, found)
-
-        return await checked(look, admin.progress, self._now, self.deadline)
-
-    def _opened(self, target: Target) -> tuple[ShopifyConfig, Admin]:
+    def _visit(self, target: Target, steps: Steps, progress: Progress) -> Visit:
         config = target.shop
         assert isinstance(config, ShopifyConfig), "its kind has this config"
-        progress = Progress()
-        progress.hide(config.secrets.values())
-        return config, Admin(self._http, config, self._tokens, progress, self._now)
+        admin = Admin(self.http, config, self._tokens, progress, self.now)
+        files = Files(self.http, admin, target, steps, self.sleep, self.pictures)
+        return _Visit(config, progress, admin, files, self.sleep)
 
 
 @dataclass(frozen=True, slots=True)
-class _Putting:
-    """One try of one delivery."""
-
-    admin: Admin
+class _Visit(Visit):
     config: ShopifyConfig
-    steps: Steps
+    admin: Admin
     files: Files
     sleep: Sleep
 
-    async def onto(self, product: str, group: Sequence[Placed], turn: Turn) -> None:
-        """The pictures are on the product, seen there, or Trouble is raised."""
+    apart = False
+
+    @property
+    def address(self) -> str:
+        return address(self.config)
+
+    def fits(self, picture: Placed) -> None:
+        _fits(picture)
+
+    async def uploaded(self, picture: Placed) -> str:
+        return await self.files.uploaded(picture)
+
+    async def lacking(self) -> str | None:
+        return await lacking(self.admin)
+
+    async def checks(self, metadata: Mapping[str, str], found: list[Check]) -> None:
+        await checks(self.admin, self.config, metadata, found)
+
+    async def found(self, product: str, variants: Sequence[str]) -> Named:
         owner = gid("Product", product)
-        variants = {gid("ProductVariant", name): picture for name, picture in by_variant(group).items()}
-        # Looked at before anything is uploaded, so that a product which is gone leaves no file behind.
-        self._at("product")
+        named = Named(owner, {name: gid("ProductVariant", name) for name in variants})
         await self._gallery(owner)
-        self._at("variant")
-        for variant in variants:
+        self.at("variant")
+        for variant in named.variants.values():
             await self._shown(owner, variant)
-        ids = {picture.step: await self.files.uploaded(picture) for picture in group}
-        async with turn(turn_of(address(self.config), owner)):
-            await self._arrange(owner, [(ids[picture.step], picture.position) for picture in group])
-            for variant, picture in variants.items():
-                await self._show(owner, variant, ids[picture.step])
-            await self._remember(owner, group[-1])
+        return named
 
     async def _gallery(self, product: str) -> dict[str, bool]:
         """The product's media in their order, and whether each is a picture."""
@@ -136,19 +97,32 @@ class _Putting:
                 return found
             after = dig(media, "pageInfo", "endCursor")
 
-    async def _arrange(self, product: str, ours: Sequence[Ours]) -> None:
+    async def arrange(self, product: str, ours: Sequence[Ours], mode: Mode) -> None:
         def wanted(gallery: Mapping[str, bool]) -> list[str]:
             never = {name for name, picture in gallery.items() if not picture}
-            return arranged(list(gallery), ours, self.config.mode, never)
+            return arranged(list(gallery), ours, mode, never)
 
-        self._at("attach")
+        self.at("attach")
         gallery = await self._gallery(product)
-        await self._refer("referencesToAdd", product, [name for name in wanted(gallery) if name not in gallery])
-        self._at("detach")
+        new = [name for name in wanted(gallery) if name not in gallery]
+        going = [name for name in gallery if name not in wanted(gallery)]
+        over = len(gallery) + len(new) - MOST_MEDIA
+        if over > 0 and going:
+            # What goes anyway, as few as it needs and the last: whatever ends this try, the others still stand there.
+            await self._refer("referencesToRemove", product, going[-over:])
+            gallery = await self._settled(product, lambda gallery: not gallery.keys() & set(going[-over:]))
+        try:
+            await self._refer("referencesToAdd", product, new)
+        except UserError as error:
+            if error.code != MEDIA_LIMIT:
+                raise
+            why = f"{error}: the product has {len(gallery)} pictures and other media; take some off it"
+            raise Trouble(error.outcome, why, error.answer) from None
+        self.at("detach")
         await self._refer("referencesToRemove", product, [name for name in gallery if name not in wanted(gallery)])
-        self._at("verify")
+        self.at("verify")
         gallery = await self._settled(product, lambda gallery: sorted(wanted(gallery)) == sorted(gallery))
-        self._at("order")
+        self.at("order")
         steps = moves(list(gallery), wanted(gallery))
         if steps:
             given = [{"id": name, "newPosition": str(place)} for name, place in steps]
@@ -156,7 +130,7 @@ class _Putting:
                 queries.REORDER, "productReorderMedia", errors="mediaUserErrors", id=product, moves=given
             )
             await self._finished(dig(payload, "job"))
-            self._at("verify")
+            self.at("verify")
             await self._settled(product, lambda gallery: wanted(gallery) == list(gallery))
 
     async def _refer(self, how: str, product: str, files: Sequence[str]) -> None:
@@ -189,43 +163,35 @@ class _Putting:
             raise Impossible(f"{product} has no variant {variant}: check what the job's metadata names")
         return [str(dig(node, "id")) for node in dig(asked, "media", "nodes") or ()]
 
-    async def _show(self, product: str, variant: str, file: str) -> None:
-        self._at("variant")
+    async def show(self, product: str, variant: str, picture: str) -> None:
+        self.at("variant")
         shown = await self._shown(product, variant)
-        if file in shown:
+        if picture in shown:
             return
         if shown:
             # A variant shows one.
             given = [{"variantId": variant, "mediaIds": shown}]
             await self.admin.change(queries.HIDE, "productVariantDetachMedia", productId=product, variantMedia=given)
-        given = [{"variantId": variant, "mediaIds": [file]}]
+        given = [{"variantId": variant, "mediaIds": [picture]}]
         await self.admin.change(queries.SHOW, "productVariantAppendMedia", productId=product, variantMedia=given)
-        if file not in await self._shown(product, variant):
+        if picture not in await self._shown(product, variant):
             raise Trouble(Outcome.RETRY, "Shopify took the change, but the variant does not show the picture")
 
-    async def _remember(self, product: str, last: Placed) -> None:
-        metafield, step = self.config.metafield, f"{last.step}.metafield"
-        if metafield is None or self.steps.done(step):
-            # Written once: a redelivery must not take the word of a later job away.
-            return
-        self._at("metafield")
+    @property
+    def remembers(self) -> bool:
+        return self.config.metafield is not None
+
+    async def remember(self, product: str, job: str) -> None:
+        self.at("metafield")
+        assert self.config.metafield is not None
         given = {
             "ownerId": product,
-            "namespace": metafield.namespace,
-            "key": metafield.key,
+            "namespace": self.config.metafield.namespace,
+            "key": self.config.metafield.key,
             "type": "single_line_text_field",
-            "value": last.job,
+            "value": job,
         }
         await self.admin.change(queries.REMEMBER, "metafieldsSet", metafields=[given])
-        await self.steps.save(step, last.job)
-
-    def _at(self, step: str) -> None:
-        self.admin.progress.step = step
-
-
-def _is_safe(config: ShopifyConfig) -> None:
-    if in_the_clear(config.shop):
-        raise Trouble(Outcome.REFUSED, "the shop's address must begin with https, for the token goes there")
 
 
 def _fits(picture: Placed) -> None:

@@ -7,33 +7,25 @@ from handlers.destinations import shopify_queries as queries
 from handlers.destinations.contract import Check
 from handlers.destinations.shopify_calls import Admin, gid
 from handlers.destinations.shops import Impossible
-from handlers.destinations.tries import Denied, Trouble, dig
+from handlers.destinations.tries import dig
 from schemas.shop import ShopifyConfig, filled
 
 # Of each of these one is enough; to write is to read too.
 SCOPES = (frozenset({"write_products"}), frozenset({"write_files", "write_images"}))
 
 
-async def lacking(admin: Admin) -> list[str]:
+async def _missing(admin: Admin) -> list[str]:
     """The scopes that a delivery needs, and the token has not."""
     data = await admin.ask(queries.SCOPES)
     there = {dig(scope, "handle") for scope in dig(data, "currentAppInstallation", "accessScopes") or ()}
     return [" or ".join(sorted(wanted)) for wanted in SCOPES if not wanted & there]
 
 
-async def confirmed(admin: Admin, denied: Denied) -> Trouble:
-    """What a refusal comes to, after a second and cheap question: only both together disable an endpoint."""
-    status = admin.progress.status
-    try:
-        await admin.ask(queries.SHOP)
-        missing = await lacking(admin)
-    except Denied as again:
-        return denied.confirmed(f"{denied}; asked once more: {again}")
-    except Trouble:
-        return denied
-    finally:
-        admin.progress.status = status
-    return denied.confirmed(f"{denied}; the token lacks {' and '.join(missing)}") if missing else denied
+async def lacking(admin: Admin) -> str | None:
+    """What the token lacks, in words. Raises Denied where it is not taken at all."""
+    await admin.ask(queries.SHOP)
+    missing = await _missing(admin)
+    return f"the token lacks {' and '.join(missing)}" if missing else None
 
 
 async def checks(admin: Admin, config: ShopifyConfig, metadata: Mapping[str, str], found: list[Check]) -> None:
@@ -43,7 +35,7 @@ async def checks(admin: Admin, config: ShopifyConfig, metadata: Mapping[str, str
     shop = dig(await admin.ask(queries.SHOP), "shop", "name")
     found.append(Check("credentials", ok=True, detail=f"{shop} lets us in."))
     admin.progress.step = "scopes"
-    missing = await lacking(admin)
+    missing = await _missing(admin)
     said = f"The token lacks {' and '.join(missing)}." if missing else "The token may write products and files."
     found.append(Check("scopes", not missing, said))
     named = filled(config.product, values)

@@ -4,7 +4,7 @@ stagedUploadsCreate, PUT, fileCreate, then looks until it is processed. The file
 back finds its file by it, and Shopify itself refuses to make a second one of the same name.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from handlers.destinations import shopify_queries as queries
 from handlers.destinations.contract import Pictures, Steps
+from handlers.destinations.putting import Sleep
 from handlers.destinations.shopify_calls import PASSING_FILE_ERRORS, Admin, UserError
 from handlers.destinations.shops import Impossible, Placed
 from handlers.destinations.tries import CONNECT, Trouble, dig
@@ -22,8 +23,6 @@ from schemas.endpoint import Target
 UPLOAD_SECONDS = 60.0
 # Waits in seconds before each further look at what Shopify does by and by.
 WAITS = (0.5, 1.0, 1.0, 2.0, 2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0)
-
-Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,14 @@ import asyncio
 import base64
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from handlers.destinations.contract import Check
-from handlers.destinations.shops import Impossible, Placed
+from handlers.destinations.shops import Impossible
 from handlers.http import Answer, TransportError
 from schemas.delivery import Attempt, Outcome
 
@@ -77,9 +77,9 @@ class Progress:
 
 
 async def tried(
-    work: Callable[[], Awaitable[None]], progress: Progress, now: Callable[[], int], deadline: float
+    work: Callable[[], Awaitable[str | None]], progress: Progress, now: Callable[[], int], deadline: float
 ) -> Attempt:
-    """Does the work within `deadline` seconds, and says what became of it."""
+    """Does the work within `deadline` seconds, and says what became of it; `work` says what later jobs have kept."""
     started = now()
 
     def ended(
@@ -97,7 +97,7 @@ async def tried(
 
     try:
         async with asyncio.timeout(deadline):
-            await work()
+            kept = await work()
     except Impossible as why:
         return ended(Outcome.ABORT, f"{progress.step}: {why}")
     except Trouble as trouble:
@@ -113,7 +113,24 @@ async def tried(
         # told: they may repeat anything.
         told = f"the answer is none that a shop of this kind gives ({type(fault).__name__})"
         return ended(Outcome.RETRY, f"{progress.step}: {told}")
-    return ended(Outcome.DELIVERED, None)
+    return ended(Outcome.SUPERSEDED if kept else Outcome.DELIVERED, kept)
+
+
+async def confirmed(denied: Denied, progress: Progress, lacking: Callable[[], Awaitable[str | None]]) -> Trouble:
+    """What a refusal comes to, after further and cheap questions: only both together disable an endpoint.
+
+    `lacking` says what our credentials lack; it raises Denied where they are not taken at all.
+    """
+    status = progress.status
+    try:
+        lacks = await lacking()
+    except Denied as again:
+        return denied.confirmed(f"{denied}; asked once more: {again}")
+    except Trouble:
+        return denied
+    finally:
+        progress.status = status
+    return denied if lacks is None else denied.confirmed(f"{denied}; {lacks}")
 
 
 async def checked(
@@ -123,7 +140,10 @@ async def checked(
     found: list[Check] = []
     attempt = await tried(lambda: look(found), progress, now, deadline)
     if attempt.error is not None:
-        found.append(Check(progress.step, ok=False, detail=attempt.error.partition(": ")[2]))
+        kind, _, detail = attempt.error.partition(": ")
+        if kind == "timeout":
+            detail += "; nothing after that was looked at"
+        found.append(Check(progress.step, ok=False, detail=detail))
     return found
 
 
@@ -167,21 +187,5 @@ def in_the_clear(url: str) -> bool:
 def turn_of(shop: str, product: str) -> str:
     """The name of a product's turn: the same for all endpoints of a shop, however each writes its address."""
     parts = urlsplit(shop)
-    return f"{(parts.hostname or '').rstrip('.')}{parts.path.rstrip('/')}/{product}"
-
-
-def by_product(pictures: Iterable[Placed]) -> Iterator[tuple[str, list[Placed]]]:
-    """A job's pictures by the product they go onto, in the job's order."""
-    groups: dict[str, list[Placed]] = {}
-    for picture in pictures:
-        groups.setdefault(picture.product, []).append(picture)
-    yield from groups.items()
-
-
-def by_variant(pictures: Iterable[Placed]) -> dict[str, Placed]:
-    """A variant shows one picture: the first of the job that names it."""
-    shown: dict[str, Placed] = {}
-    for picture in pictures:
-        if picture.variant is not None:
-            shown.setdefault(picture.variant, picture)
-    return shown
+    port = "" if parts.port in (None, 80, 443) else f":{parts.port}"
+    return f"{(parts.hostname or '').rstrip('.')}{port}{parts.path.rstrip('/')}/{product}"

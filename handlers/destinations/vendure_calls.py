@@ -7,10 +7,12 @@ table does not list is tried again.
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from handlers.destinations import vendure_queries as queries
+from handlers.destinations.shops import Impossible
 from handlers.destinations.tries import CONNECT, KEEP, Denied, Progress, Trouble, dig, saying
 from handlers.http import Answer, Http, Part, retry_after
 from schemas.delivery import Outcome
@@ -48,6 +50,20 @@ BY_CODE: Meanings = {
 TOO_LARGE = "File truncated"
 
 
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """The assets of a product, or of a variant, in their order, and the one that stands for it."""
+
+    owner: str
+    assets: tuple[str, ...]
+    featured: str | None
+
+    @classmethod
+    def of(cls, owner: Any) -> "Gallery":
+        assets = tuple(str(dig(asset, "id")) for asset in dig(owner, "assets") or ())
+        return cls(str(dig(owner, "id")), assets, dig(owner, "featuredAsset", "id"))
+
+
 class Admin:
     """One try's conversation with one server."""
 
@@ -61,6 +77,33 @@ class Admin:
         """The answer's `data`. Raises Trouble."""
         body = json.dumps({"query": document, "variables": variables}).encode()
         return self._data(await self._sent(SECONDS, {"Content-Type": "application/json"}, body=body))
+
+    async def product(self, product: str) -> Gallery:
+        """Raises Impossible, Trouble."""
+        name = self._config.custom_field
+        data = await self.ask(queries.PRODUCT % ("" if name is None else f"customFields {{ {name} }}"), id=product)
+        self.is_channel(data)
+        if data.get("product") is None:
+            raise Impossible(f"the shop has no product {product[:60]!r}: check what the job's metadata names")
+        return Gallery.of(data.get("product"))
+
+    async def variant(self, product: str, variant: str) -> Gallery:
+        """Of the product with this id. Raises Impossible, Trouble."""
+        found = dig(await self.ask(queries.VARIANT, id=variant), "productVariant")
+        if dig(found, "product", "id") != product:
+            raise Impossible(
+                f"product {product[:60]!r} has no variant {variant[:60]!r}: check what the job's metadata names"
+            )
+        return Gallery.of(found)
+
+    async def language(self) -> str:
+        """That of the channel, in which names are given. Raises Trouble."""
+        return str(dig(await self.ask(queries.CHANNEL), "activeChannel", "defaultLanguageCode"))
+
+    def is_channel(self, data: Mapping[str, Any]) -> None:
+        """Raises Trouble: a server with one channel answers with that one, whatever was asked for."""
+        if self._config.channel_token not in (None, dig(data, "activeChannel", "token")):
+            raise Trouble(Outcome.REFUSED, "the shop has no channel with this channel_token")
 
     async def upload(self, path: Path, filename: str, content_type: str, given: Mapping[str, Any]) -> str:
         """The id of the asset that is made of a file; by GraphQL's multipart requests. Raises Trouble."""

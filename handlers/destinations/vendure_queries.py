@@ -9,11 +9,11 @@ from collections.abc import Mapping
 CHANNEL = "query { activeChannel { token defaultLanguageCode } }"
 
 PRODUCT = """query ($id: ID!) {
-  activeChannel { token defaultLanguageCode }
+  activeChannel { token }
   product(id: $id) { id featuredAsset { id } assets { id } %s }
 }"""
 FIELD = "query { products(options: { take: 0 }) { items { customFields { %s } } } }"
-VARIANT = "query ($id: ID!) { productVariant(id: $id) { product { id } featuredAsset { id } assets { id } } }"
+VARIANT = "query ($id: ID!) { productVariant(id: $id) { id product { id } featuredAsset { id } assets { id } } }"
 
 ASSET = "query ($id: ID!) { asset(id: $id) { id } }"
 # The oldest first: whoever looks finds the same one.

@@ -6,147 +6,92 @@ with each write, and its order is theirs, so it is read, changed and written bac
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from handlers.destinations.contract import Check, Destination, Message, Pictures, Steps, Turn
+from handlers.destinations.contract import Check, Pictures, Steps
 from handlers.destinations.gallery import Ours, arranged
-from handlers.destinations.shops import Impossible, Placed, placed
-from handlers.destinations.tries import (
-    Denied,
-    Progress,
-    Trouble,
-    by_product,
-    by_variant,
-    checked,
-    dig,
-    in_the_clear,
-    saying,
-    tried,
-    turn_of,
-)
+from handlers.destinations.putting import Named, Shop, Sleep, Visit
+from handlers.destinations.shops import Impossible, Placed
+from handlers.destinations.tries import Progress, Trouble, dig, saying
 from handlers.destinations.woocommerce_calls import UNFINISHED, Missing, Site, address, number
-from handlers.destinations.woocommerce_check import checks, confirmed
-from handlers.http import Http
-from schemas.delivery import Attempt, Outcome
+from handlers.destinations.woocommerce_check import checks, lacking
+from schemas.delivery import Outcome
 from schemas.endpoint import Target
-from schemas.shop import WooCommerceConfig
+from schemas.shop import Mode, WooCommerceConfig
 
-DEADLINE = 120.0
 # How large a picture may be is each site's own affair; AVIF is taken from WordPress 6.5 on.
 TYPES = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/avif"})
 _SETTLING = (0.5, 1.0, 2.0)
 _KNOWN = "id,slug,source_url,missing_image_sizes"
 
 
-class WooCommerce(Destination):
-    """`http` must judge every address; `now` is the service's clock in milliseconds; `sleep` takes seconds."""
-
+class WooCommerce(Shop):
     kind = "woocommerce"
-    deadline = DEADLINE
 
-    def __init__(
-        self,
-        http: Http,
-        now: Callable[[], int],
-        sleep: Callable[[float], Awaitable[None]],
-        pictures: Pictures,
-        turn: Turn,
-    ) -> None:
-        self._http = http
-        self._now = now
-        self._sleep = sleep
-        self._pictures = pictures
-        self._turn = turn
-
-    async def send(self, message: Message, target: Target, steps: Steps) -> Attempt:
-        config, site = self._opened(target)
-
-        async def work() -> None:
-            pictures = placed(message, target)
-            for picture in pictures:
-                _fits(picture)
-            _is_safe(config)
-            put = _Putting(site, config, target, steps, self._sleep, self._pictures)
-            try:
-                for product, group in by_product(pictures):
-                    await put.onto(product, group, self._turn)
-            except Denied as denied:
-                raise await confirmed(site, denied) from None
-
-        return await tried(work, site.progress, self._now, self.deadline)
-
-    async def check(self, target: Target, metadata: Mapping[str, str]) -> Sequence[Check]:
-        """Asks only: the user and what it may, WooCommerce, the product and the variation that the metadata names."""
-        config, site = self._opened(target)
-
-        async def look(found: list[Check]) -> None:
-            site.progress.step = "address"
-            _is_safe(config)
-            await checks(site, config, metadata, found)
-
-        return await checked(look, site.progress, self._now, self.deadline)
-
-    def _opened(self, target: Target) -> tuple[WooCommerceConfig, Site]:
+    def _visit(self, target: Target, steps: Steps, progress: Progress) -> Visit:
         config = target.shop
         assert isinstance(config, WooCommerceConfig), "its kind has this config"
-        progress = Progress()
-        progress.hide(config.secrets.values())
-        return config, Site(self._http, config, progress, self._now)
+        site = Site(self.http, config, progress, self.now)
+        return _Visit(config, progress, site, target, steps, self.sleep, self.pictures)
 
 
 @dataclass(frozen=True, slots=True)
-class _Putting:
-    """One try of one delivery."""
-
-    site: Site
+class _Visit(Visit):
     config: WooCommerceConfig
+    site: Site
     target: Target
     steps: Steps
-    sleep: Callable[[float], Awaitable[None]]
+    sleep: Sleep
     pictures: Pictures
 
-    async def onto(self, product: str, group: Sequence[Placed], turn: Turn) -> None:
-        """The pictures are on the product, seen there, or Trouble is raised."""
+    unsafe = "the shop's address must begin with https: WordPress takes application passwords over nothing else"
+
+    @property
+    def address(self) -> str:
+        return address(self.config)
+
+    def fits(self, picture: Placed) -> None:
+        if picture.content_type not in TYPES:
+            raise Impossible(f"WordPress takes no {picture.content_type}; let the operation give JPEG, PNG or WEBP")
+
+    async def lacking(self) -> str | None:
+        return await lacking(self.site)
+
+    async def checks(self, metadata: Mapping[str, str], found: list[Check]) -> None:
+        await checks(self.site, self.config, metadata, found)
+
+    async def found(self, product: str, variants: Sequence[str]) -> Named:
         path = f"wc/v3/products/{number(product, 'product')}"
-        variations = {
-            f"{path}/variations/{number(name, 'variation')}": picture for name, picture in by_variant(group).items()
-        }
-        # Looked at before anything is uploaded, so that a product which is gone leaves no picture behind.
-        self._at("product")
+        named = Named(path, {name: f"{path}/variations/{number(name, 'variation')}" for name in variants})
         await self._gallery(path)
-        self._at("variant")
-        for variation in variations:
+        self.at("variant")
+        for variation in named.variants.values():
             await self._shown(variation)
-        ids = {picture.step: await self._uploaded(picture) for picture in group}
-        async with turn(turn_of(address(self.config), path)):
-            await self._arrange(path, [(ids[picture.step], picture.position) for picture in group])
-            for variation, picture in variations.items():
-                await self._show(variation, ids[picture.step])
-            await self._remember(path, group[-1])
+        return named
 
     # -- the library ---------------------------------------------------------------------------------------------------
 
-    async def _uploaded(self, picture: Placed) -> str:
+    async def uploaded(self, picture: Placed) -> str:
         """The id of the picture in WordPress's library."""
         step = f"{picture.step}.upload"
         kept = self.steps.done(step)
-        self._at("look-up")
+        self.at("look-up")
         media = await self._media(kept) if kept else None
         if media is None:
             media = await self._found(picture)
         if media is None:
-            self._at("upload")
+            self.at("upload")
             return await self._created(picture)
         name = str(dig(media, "id"))
         if name != kept:
             await self.steps.save(step, name)
         if dig(media, "missing_image_sizes"):
             # An earlier try's upload, that ended before WordPress was done with it.
-            self._at("processing")
+            self.at("processing")
             await self.site.write(f"wp/v2/media/{name}/post-process", "POST", action="create-image-subsizes")
         return name
 
@@ -204,17 +149,17 @@ class _Putting:
         # Older ones show a placeholder where there is none, with id 0.
         return [str(name) for image in dig(asked, "images") or () if (name := dig(image, "id"))]
 
-    async def _arrange(self, product: str, ours: Sequence[Ours]) -> None:
-        self._at("attach")
+    async def arrange(self, product: str, ours: Sequence[Ours], mode: Mode) -> None:
+        self.at("attach")
         gallery = await self._gallery(product)
-        wanted = arranged(gallery, ours, self.config.mode)
+        wanted = arranged(gallery, ours, mode)
         if wanted == gallery:
             return
         await self.site.write(product, "PUT", images=[{"id": int(name)} for name in wanted])
-        self._at("verify")
+        self.at("verify")
         for wait in (*_SETTLING, None):
             gallery = await self._gallery(product)
-            if arranged(gallery, ours, self.config.mode) == gallery:
+            if arranged(gallery, ours, mode) == gallery:
                 return
             if wait is not None:
                 await self.sleep(wait)
@@ -224,25 +169,21 @@ class _Putting:
         name = dig(await self.site.read(variation, _fields="id,image"), "image", "id")
         return str(name) if name else None
 
-    async def _show(self, variation: str, picture: str) -> None:
-        self._at("variant")
-        if await self._shown(variation) == picture:
+    async def show(self, product: str, variant: str, picture: str) -> None:  # noqa: ARG002 - it has a path of its own
+        self.at("variant")
+        if await self._shown(variant) == picture:
             return
-        await self.site.write(variation, "PUT", image={"id": int(picture)})
-        if await self._shown(variation) != picture:
+        await self.site.write(variant, "PUT", image={"id": int(picture)})
+        if await self._shown(variant) != picture:
             raise Trouble(Outcome.RETRY, "WooCommerce took the change, but the variation does not show the picture")
 
-    async def _remember(self, product: str, last: Placed) -> None:
-        key, step = self.config.meta_key, f"{last.step}.meta"
-        if key is None or self.steps.done(step):
-            # Written once: a redelivery must not take the word of a later job away.
-            return
-        self._at("meta")
-        await self.site.write(product, "PUT", meta_data=[{"key": key, "value": last.job}])
-        await self.steps.save(step, last.job)
+    @property
+    def remembers(self) -> bool:
+        return self.config.meta_key is not None
 
-    def _at(self, step: str) -> None:
-        self.site.progress.step = step
+    async def remember(self, product: str, job: str) -> None:
+        self.at("meta")
+        await self.site.write(product, "PUT", meta_data=[{"key": self.config.meta_key, "value": job}])
 
 
 def _is_ours(media: Mapping[str, Any], picture: Placed) -> bool:
@@ -254,15 +195,3 @@ def _is_ours(media: Mapping[str, Any], picture: Placed) -> bool:
 def _md5(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def _is_safe(config: WooCommerceConfig) -> None:
-    if in_the_clear(config.shop):
-        why = "the shop's address must begin with https: WordPress takes application passwords over nothing else"
-        raise Trouble(Outcome.REFUSED, why)
-
-
-def _fits(picture: Placed) -> None:
-    """Raises Impossible for what WordPress would not take."""
-    if picture.content_type not in TYPES:
-        raise Impossible(f"WordPress takes no {picture.content_type}; let the operation give JPEG, PNG or WEBP")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from handlers.destinations.contract import Check
-from handlers.destinations.tries import Denied, Trouble, dig
+from handlers.destinations.tries import Denied, dig
 from handlers.destinations.woocommerce_calls import Site, number
 from schemas.shop import WooCommerceConfig, filled
 
@@ -16,22 +16,14 @@ async def _user(site: Site) -> Any:
     return await site.read("wp/v2/users/me", context="edit", _fields="id,name,capabilities")
 
 
-def _lacking(user: Any) -> list[str]:
+def _missing(user: Any) -> list[str]:
     return [name for name in NEEDED if dig(user, "capabilities", name) is not True]
 
 
-async def confirmed(site: Site, denied: Denied) -> Trouble:
-    """What a refusal comes to, after a second and cheap question: only both together disable an endpoint."""
-    status = site.progress.status
-    try:
-        missing = _lacking(await _user(site))
-    except Denied as again:
-        return denied.confirmed(f"{denied}; asked once more: {again}")
-    except Trouble:
-        return denied
-    finally:
-        site.progress.status = status
-    return denied.confirmed(f"{denied}; the user may not: {', '.join(missing)}") if missing else denied
+async def lacking(site: Site) -> str | None:
+    """What the user may not, in words. Raises Denied where the password is not taken at all."""
+    missing = _missing(await _user(site))
+    return f"the user may not: {', '.join(missing)}" if missing else None
 
 
 async def checks(site: Site, config: WooCommerceConfig, metadata: Mapping[str, str], found: list[Check]) -> None:
@@ -49,7 +41,7 @@ async def checks(site: Site, config: WooCommerceConfig, metadata: Mapping[str, s
         )
         raise Denied(why) from None
     found.append(Check("credentials", ok=True, detail=f"WordPress lets {dig(user, 'name') or config.username} in."))
-    missing = _lacking(user)
+    missing = _missing(user)
     said = f"The user may not: {', '.join(missing)}." if missing else "The user may upload, and change products."
     found.append(Check("permissions", not missing, said))
     site.progress.step = "woocommerce"

@@ -12,9 +12,10 @@
 10. `record`   what attempts came to → the store, many at once
 
 Beside the way: `core` is what every step is handed, `worker` the loop that runs one, `crew` says who works on what,
-`lane` is one endpoint's queue, `breaker` what attempts say about its receiver, `streams` hands deliveries to clients
-that come for them, `queued` is where these wait, `presence` ends endpoints whose clients stay away, `replay` sends once
-more what an endpoint has missed, `loaded` is what a job is handed in with, `paid_turn` the moment before a paid call,
+`lane` is one endpoint's queue, `room` how much all lanes may have under way, `breaker` what attempts say about a
+receiver, `streams` hands deliveries to clients that come for them, `queued` is where these wait, `presence` ends
+endpoints whose clients stay away, `replay` sends once more what an endpoint has missed, `loaded` is what a job is
+handed in with, `paid_turn` the moment before a paid call,
 `trouble` what happens when a vendor says no to the account, `announce` turns a change into an event and its deliveries,
 `shown` gives each noun its one JSON form, `cancel` ends a job early, `again` takes one that failed in once more,
 `samples` shows what each event looks like, `signing` is what deliveries are signed with, `target` an endpoint with its

@@ -8,7 +8,7 @@ of it. What must outlive a restart is a `Mark` or a `Rest`, written in the unit 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from schemas.delivery import Attempt, Outcome
+from schemas.delivery import ARRIVED, Attempt, Outcome
 from service.pipeline import retry
 
 # So many failures in a row, and the lane sends one at a time until something is delivered.
@@ -21,7 +21,7 @@ AUTO_DISABLE_MS = 5 * 24 * retry.HOUR
 SLOW_DOWN_SECONDS = 1.0
 
 # Who gives a delivery up has read it: nothing is wrong with its receiver.
-_ALIVE = frozenset({Outcome.DELIVERED, Outcome.LAST, Outcome.ABORT})
+_ALIVE = frozenset({*ARRIVED, Outcome.ABORT})
 
 _DISABLING = frozenset({Outcome.GONE, Outcome.REFUSED})
 

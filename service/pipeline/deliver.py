@@ -10,7 +10,6 @@ sleeps as one task, however much waits in it.
 import asyncio
 import logging
 import resource
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 
 import structlog
@@ -25,6 +24,7 @@ from service.pipeline.core import Announced, Core, endpoint_topic
 from service.pipeline.lane import Lane, span_ms
 from service.pipeline.messages import Messages
 from service.pipeline.record import ENDING, Recorder, Tried
+from service.pipeline.room import Room
 from service.pipeline.shops import ClaimLost, StepsOf
 from service.pipeline.target import target_of
 from service.store import deliveries, endpoints
@@ -34,10 +34,6 @@ log = structlog.get_logger()
 
 # Attempts under way at once, over all lanes, and never more than two fifths of the files that may be open.
 MOST_UNDER_WAY = 1024
-# What a lane may always have under way; above it only while less than half of the room is taken.
-FAIR_SHARE = 4
-# Of all that may be under way so much at most is shops': an attempt there may take minutes.
-SHOPS_PART = 4
 PAUSE_AFTER_FAULT_SECONDS = 1.0
 
 
@@ -61,11 +57,7 @@ class Deliver:
         self._recorder = Recorder(core, self.take)
         self._began = core.clock.now()
         self._tasks: set[asyncio.Task[None]] = set()
-        # Lanes that wait for room: those below their share, and those that have it and want more; shops apart.
-        self._crowded: dict[bool, OrderedDict[int, Lane]] = {False: OrderedDict(), True: OrderedDict()}
-        self._sated: dict[bool, OrderedDict[int, Lane]] = {False: OrderedDict(), True: OrderedDict()}
-        self._under_way = self._at_shops = 0
-        self._most_under_way = min(most_under_way, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 2 // 5)
+        self.room = Room(min(most_under_way, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 2 // 5), self._pump)
         self._steps = StepsOf(core)
         self._stopping = False
 
@@ -170,33 +162,12 @@ class Deliver:
             if (free_at := lane.free_at(now, monotonic, self._core.nodes)) > now:
                 lane.filling, lane.resting = self._spawn(self._rest(lane, free_at)), True
                 return None
-        if not self._has_room(lane):
-            line = self._crowded if lane.in_flight < FAIR_SHARE else self._sated
-            line[lane.is_shop][lane.row] = lane
+        if not self.room.has(lane):
+            self.room.wait(lane)
             return None
-        self._under_way += 1
-        self._at_shops += lane.is_shop
+        self.room.enter(shop=lane.is_shop)
         assert lane.target is not None, "loaded together with the endpoint"
         return lane.take(), lane.target
-
-    def _has_room(self, lane: Lane) -> bool:
-        """Attempts under way have one bound for all, for sockets are finite; the more there are, the fairer it is."""
-        return self._has_room_for_more(lane.is_shop, sated=lane.in_flight >= FAIR_SHARE)
-
-    def _has_room_for_more(self, shop: bool, *, sated: bool) -> bool:
-        if self._under_way >= self._most_under_way:
-            return False
-        under_way, most = self._under_way, self._most_under_way
-        if shop:
-            under_way, most = self._at_shops, max(1, most // SHOPS_PART)
-        return under_way < (most // 2 if sated else most)
-
-    def _offer_room(self) -> None:
-        """Who has waited goes first; who has nothing to send any more leaves it to the next."""
-        for sated, lines in ((False, self._crowded), (True, self._sated)):
-            for shop, line in lines.items():
-                while line and self._has_room_for_more(shop, sated=sated):
-                    self._pump(line.popitem(last=False)[1])
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -286,9 +257,7 @@ class Deliver:
                 await self._deliver(lane, owed, target)
             finally:
                 lane.in_flight -= 1
-                self._under_way -= 1
-                self._at_shops -= target.shop is not None
-                self._offer_room()
+                self.room.leave(shop=target.shop is not None)
             following = self._next(lane)
             if following is None:
                 break

@@ -53,6 +53,7 @@ async def redeliver(tx: Tx, project: int, public_id: str, now: int) -> Delivery:
         await deliveries.hurry(tx, delivery.row, now)
     elif endpoint.in_line and endpoint.state is EndpointState.ENABLED:
         await lines.lead(tx, endpoint.row, now)
+    await deliveries.choose(tx, delivery.row, now)
     return await deliveries.by_row(tx, delivery.row)
 
 

@@ -26,6 +26,7 @@ LONGEST_RETRY_AFTER = 10 * HOUR
 
 _FINAL = {
     Outcome.DELIVERED: DeliveryState.DELIVERED,
+    Outcome.SUPERSEDED: DeliveryState.DELIVERED,
     Outcome.LAST: DeliveryState.DELIVERED,
     Outcome.ABORT: DeliveryState.ABORTED,
     Outcome.GONE: DeliveryState.HELD,

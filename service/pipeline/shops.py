@@ -54,6 +54,16 @@ class StoredSteps:
             raise ClaimLost
         self.kept[step] = value
 
+    async def overtaken(self, place: str) -> bool:
+        """Raises StoreUnavailable."""
+        return await self.core.db.read(delivery_steps.overtaken, self.delivery, place)
+
+    async def arrived(self, place: str) -> None:
+        """As `save`."""
+        core = self.core
+        if not await core.insist(delivery_steps.arrived, self.delivery, core.node, place):
+            raise ClaimLost
+
 
 class StepsOf:
     """The steps of a delivery, for as long as it is tried."""

@@ -255,6 +255,11 @@ async def reopen(tx: Tx, delivery: int, how: Again) -> bool:
     return await tx.run(_SQL["reopen"], {"delivery": delivery, **how.values}) == 1
 
 
+async def choose(tx: Tx, delivery: int, now: int) -> None:
+    """Somebody wants this very one: in a shop it may take the place of what is later. A replay takes that back."""
+    await tx.run(_SQL["choose"], {"delivery": delivery, "now": now})
+
+
 async def hurry(tx: Tx, delivery: int, now: int) -> bool:
     """What waits for its next attempt is due now."""
     return await tx.run(_SQL["hurry"], {"delivery": delivery, "now": now}) == 1

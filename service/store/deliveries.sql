@@ -96,9 +96,13 @@ WHERE endpoint_id = :endpoint AND state IN ('pending', 'held') AND finished_at I
 -- name: reopen
 UPDATE deliveries SET state = :state, round_from = attempts, reopened_at = :now, replay = CAST(:replay AS BIGINT),
     delivered_at = COALESCE(delivered_at, CASE WHEN state = 'delivered' THEN finished_at END),
-    finished_at = NULL, held_at = CAST(:held_at AS BIGINT), node = NULL, head = NULL,
+    finished_at = NULL, held_at = CAST(:held_at AS BIGINT), node = NULL, head = NULL, chosen_at = NULL,
     due_at = CAST(:due_at AS BIGINT), retry_at = CAST(:due_at AS BIGINT)
 WHERE id = :delivery AND state NOT IN ('pending', 'discarded') AND (state <> 'held' OR CAST(:state AS TEXT) <> 'held');
+
+-- Somebody wants this very one, whatever state it is in.
+-- name: choose
+UPDATE deliveries SET chosen_at = :now WHERE id = :delivery;
 
 -- What waits for its next attempt, now. What is in somebody's hands, or waits in a queue, has its turn anyway.
 -- name: hurry

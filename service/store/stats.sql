@@ -50,7 +50,7 @@ FROM (
     ) AS reopened
 ) AS looked
 JOIN attempts ON attempts.delivery_id = looked.id
-WHERE CASE WHEN attempts.outcome IN ('delivered', 'last') THEN 1 ELSE 0 END = CAST(:delivered AS BIGINT)
+WHERE CASE WHEN attempts.outcome IN ('delivered', 'superseded', 'last') THEN 1 ELSE 0 END = CAST(:delivered AS BIGINT)
 ORDER BY attempts.started_at DESC LIMIT 1;
 
 -- name: open

@@ -1,7 +1,9 @@
 """Endpoints: subscribers' registrations, whether they are served now, and a test shot."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from typing import cast
@@ -32,6 +34,10 @@ from service.store.keys import Principal
 from service.web.lists import Begin, Entry, listed
 from service.web.site import Answer, Site, field_errors, must_be_public, read_model, site_of
 
+# What somebody waits for who tests a shop: until there is room for it, and for what is looked at.
+ROOM_SECONDS = 10.0
+LOOK_SECONDS = 20.0
+AGAIN_SECONDS = 30
 # Each event of a project is held against all of its endpoints.
 MOST_PER_PROJECT = 1_000
 
@@ -275,9 +281,17 @@ async def test(request: Request, who: Principal) -> Response:
 
 
 async def _looked(site: Site, target: Target, metadata: Mapping[str, str]) -> subscriptions.TestShot:
-    started = site.clock.now()
+    """Raises Problem 503."""
     shop = cast(Checkable, site.destinations[target.kind])
-    checks = await shop.check(target, metadata)
+    async with AsyncExitStack() as stack:
+        try:
+            async with asyncio.timeout(ROOM_SECONDS):
+                await stack.enter_async_context(site.deliver.room.guest())
+        except TimeoutError:
+            detail = "The service is busy with other shops: nothing was looked at. Ask again later."
+            raise Problem(503, "shops_busy", detail, headers={"Retry-After": str(AGAIN_SECONDS)}) from None
+        started = site.clock.now()
+        checks = await shop.check(target, metadata, LOOK_SECONDS)
     wrong = [check.detail for check in checks if not check.ok]
     return {
         "delivered": not wrong,

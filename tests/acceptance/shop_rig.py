@@ -34,6 +34,25 @@ class Try:
     target: Target
 
 
+class Pass:
+    """Holds the shop's calls of one name up until it is opened, and counts those it holds."""
+
+    def __init__(self, call: str) -> None:
+        self.call, self.opened, self.held = call, asyncio.Event(), 0
+        self._came = asyncio.Condition()
+
+    async def __call__(self, at: Try) -> None:
+        if at.call == self.call:
+            self.held += 1
+            async with self._came:
+                self._came.notify_all()
+            await self.opened.wait()
+
+    async def holds(self, count: int) -> None:
+        async with asyncio.timeout(PATIENCE), self._came:
+            await self._came.wait_for(lambda: self.held >= count)
+
+
 @dataclass
 class PaperShop(Destination):
     """Two calls a picture: `upload`, and `attach`. `between` is asked before each, and may hold it up or raise."""
@@ -75,9 +94,12 @@ class PaperShop(Destination):
         if self.between is not None:
             await self.between(Try(len(self.seen), name, target))
 
-    async def check(self, target: Target, metadata: Mapping[str, str]) -> Sequence[Check]:
+    async def check(self, target: Target, metadata: Mapping[str, str], seconds: float) -> Sequence[Check]:
+        assert 0 < seconds <= 30
         self.seen.append(target)
         self.checked.append(dict(metadata))
+        if self.between is not None:
+            await self.between(Try(len(self.seen), "check", target))
         return self.checks
 
 

@@ -12,7 +12,7 @@ from schemas.delivery import Outcome
 from service.pipeline import retry
 from service.pipeline.deliver import Deliver
 from service.pipeline.shops import Results
-from tests.acceptance.shop_rig import PaperShop, Try, attempt, finished, paper_shop, settled, shop_endpoint
+from tests.acceptance.shop_rig import PaperShop, Pass, Try, attempt, finished, paper_shop, settled, shop_endpoint
 from tests.acceptance.test_api_tenants import tenant
 from tests.harness import PATIENCE, Stand, receiver, stand
 from tests.store.rows import one_row, run
@@ -24,25 +24,6 @@ SOON: dict[str, Any] = {"retry_schedule": [0.02] * 20}
 
 class Cut(Exception):
     """Stands for whatever may end a try between two calls."""
-
-
-class Pass:
-    """Holds the shop's calls of one name up until it is opened, and counts those it holds."""
-
-    def __init__(self, call: str) -> None:
-        self.call, self.opened, self.held = call, asyncio.Event(), 0
-        self._came = asyncio.Condition()
-
-    async def __call__(self, at: Try) -> None:
-        if at.call == self.call:
-            self.held += 1
-            async with self._came:
-                self._came.notify_all()
-            await self.opened.wait()
-
-    async def holds(self, count: int) -> None:
-        async with asyncio.timeout(PATIENCE), self._came:
-            await self._came.wait_for(lambda: self.held >= count)
 
 
 async def test_the_picture_on_the_product_is_the_jobs_own_byte_for_byte(it: Stand, photo: Path) -> None:

@@ -1,5 +1,6 @@
 """What goes wrong on the way to a shop, on demand: the call with this number fails, before or after its effect."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,11 +17,25 @@ class Fault(Enum):
 
 
 @dataclass
+class Hold:
+    """The first call of this name waits until it is `opened`."""
+
+    call: str
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass
 class Faults:
     """`plan`: what is to happen to the call of a number, from 1. `calls`: what was called, in order."""
 
     plan: dict[int, Fault] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    holds: list[Hold] = field(default_factory=list)
+
+    def hold(self, call: str) -> Hold:
+        self.holds.append(Hold(call))
+        return self.holds[-1]
 
     def restart(self, **plan: Fault) -> None:
         self.calls.clear()
@@ -33,6 +48,10 @@ class Faults:
         async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
             self.calls.append(f"{request.method} {request.path}")
             fault = self.plan.get(len(self.calls))
+            for hold in [hold for hold in self.holds if hold.call == self.calls[-1]]:
+                self.holds.remove(hold)
+                hold.reached.set()
+                await hold.opened.wait()
             if fault is Fault.BEFORE:
                 await request.read()
                 return web.Response(status=500, text="a bad day")

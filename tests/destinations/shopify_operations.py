@@ -9,6 +9,8 @@ from typing import Any
 from graphql import GraphQLError
 
 SCOPES = ("read_products", "write_products", "write_files")
+# Pictures, videos and models of one product.
+MOST_MEDIA = 250
 
 Json = dict[str, Any]
 
@@ -57,6 +59,7 @@ class State:
         self.looks = 1
         self.unseen = 0
         self.fails: list[str | None] = []
+        self.most_media = MOST_MEDIA
         self.drops = False  # takes references to products, and forgets them
         self.filterless = False  # a search that passes over its filter
         self.staged: dict[str, Staged] = {}
@@ -252,6 +255,12 @@ class Writes:
                 return {"files": None, "userErrors": [_no("NON_READY_STATE", "Non-ready files cannot be updated.")]}
             if set(given.get("referencesToAdd") or ()) - set(self._shop.products):
                 return {"files": None, "userErrors": [_no("REFERENCE_TARGET_DOES_NOT_EXIST", "Target does not exist.")]}
+        for name, held in self._shop.products.items():
+            new = [file["id"] for file in files if name in (file.get("referencesToAdd") or ())]
+            # Whatever the same call takes off it.
+            if new and len({*held.media, *new}) > self._shop.most_media:
+                no = _no("PRODUCT_MEDIA_LIMIT_EXCEEDED", "Exceeded the limit of media per product.")
+                return {"files": None, "userErrors": [no]}
         for given in files:
             for product in given.get("referencesToAdd") or ():
                 media = self._shop.products[product].media

@@ -1,12 +1,10 @@
 """A Shopify destination before its stand-in, for all modules that test it."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from handlers.destinations.contract import Check
 from handlers.destinations.shopify import Shopify
-from schemas.delivery import Attempt
 from schemas.endpoint import Target
 from schemas.shop import ShopifyConfig
 from tests.destinations import shops_rig as rig
@@ -15,37 +13,20 @@ from tests.destinations.shopify_shop import TOKEN, ShopifyShop
 METADATA = {"product_id": "8411", "alt": "A cup"}
 
 
-class Rig:
+class Rig(rig.Sender):
+    metadata = METADATA
+
     def __init__(
         self, shop: ShopifyShop, url: str, destination: Shopify, pictures: rig.Pictures, naps: rig.Naps
     ) -> None:
+        super().__init__(url, destination, pictures, naps)
         self.shop = shop
-        self.url = url
-        self.destination = destination
-        self.pictures = pictures
-        self.naps = naps
-        self.steps = rig.Steps()
 
     def target(self, endpoint: str = "ep_1", **config: Any) -> Target:
         if "config_outputs" in config:
             config["outputs"] = config.pop("config_outputs")
         way_in = {} if "client_id" in config else {"access_token": TOKEN}
         return rig.target("shopify", ShopifyConfig(**{"shop": self.url, **way_in, **config}), endpoint)
-
-    async def send(
-        self,
-        *photos: str,
-        metadata: Mapping[str, str] = METADATA,
-        steps: rig.Steps | None = None,
-        job: str = "job_1",
-        outputs: list[dict[str, Any]] | None = None,
-        **config: Any,
-    ) -> Attempt:
-        message = rig.message(metadata, *photos, job=job, outputs=outputs)
-        return await self.destination.send(message, self.target(**config), self.steps if steps is None else steps)
-
-    async def check(self, metadata: Mapping[str, str] = METADATA, **config: Any) -> list[Check]:
-        return list(await self.destination.check(self.target(**config), metadata))
 
 
 @asynccontextmanager

@@ -4,14 +4,17 @@ import asyncio
 import hashlib
 import json
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from handlers.destinations.contract import Message
+from handlers.destinations.contract import Check, Message
+from handlers.destinations.putting import Shop
 from handlers.http import Http
+from schemas.delivery import Attempt
 from schemas.endpoint import Target
 from schemas.shop import ShopConfig
 from tests.conftest import PHOTOS
@@ -26,16 +29,26 @@ def now() -> int:
 
 
 class Steps:
-    """Kept across tries, as the store keeps them."""
+    """Kept across tries, as the store keeps them. `ledger`: what places show, shared by those of one endpoint;
+    `sequence`: of the event whose delivery this is.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, sequence: int = 1, ledger: dict[str, int] | None = None) -> None:
         self.saved: dict[str, str] = {}
+        self.sequence = sequence
+        self.ledger = {} if ledger is None else ledger
 
     def done(self, step: str) -> str | None:
         return self.saved.get(step)
 
     async def save(self, step: str, value: str) -> None:
         self.saved[step] = value
+
+    async def overtaken(self, place: str) -> bool:
+        return self.ledger.get(place, 0) > self.sequence
+
+    async def arrived(self, place: str) -> None:
+        self.ledger[place] = max(self.sequence, self.ledger.get(place, 0))
 
 
 class Turns:
@@ -101,6 +114,40 @@ def message(
 
 def target(kind: str, config: ShopConfig, endpoint: str = "ep_1") -> Target:
     return Target(endpoint, kind, "", "whsec_unused", {}, shop=config)
+
+
+class Sender(ABC):
+    """A shop's destination that sends to one address, its steps kept."""
+
+    metadata: Mapping[str, str]
+
+    def __init__(self, url: str, destination: Shop, pictures: Pictures, naps: Naps) -> None:
+        self.url = url
+        self.destination = destination
+        self.pictures = pictures
+        self.naps = naps
+        self.steps = Steps()
+
+    @abstractmethod
+    def target(self, endpoint: str = "ep_1", **config: Any) -> Target: ...
+
+    async def send(
+        self,
+        *photos: str,
+        metadata: Mapping[str, str] | None = None,
+        steps: Steps | None = None,
+        job: str = "job_1",
+        outputs: list[dict[str, Any]] | None = None,
+        **config: Any,
+    ) -> Attempt:
+        event = message(self.metadata if metadata is None else metadata, *photos, job=job, outputs=outputs)
+        return await self.destination.send(event, self.target(**config), self.steps if steps is None else steps)
+
+    async def check(
+        self, metadata: Mapping[str, str] | None = None, seconds: float = 30.0, **config: Any
+    ) -> list[Check]:
+        looked_for = self.metadata if metadata is None else metadata
+        return list(await self.destination.check(self.target(**config), looked_for, seconds))
 
 
 def http() -> Http:

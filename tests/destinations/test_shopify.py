@@ -205,6 +205,7 @@ async def test_a_picture_that_shopify_could_not_fetch_is_uploaded_anew_under_its
 
 async def test_a_gallery_of_more_than_one_page_is_read_to_its_end() -> None:
     shop = ShopifyShop()
+    shop.most_media = 300
     async with rigged(shop) as shopify:
         shop.product(7, *(f"old-{number}.jpg" for number in range(260)))
         attempt = await shopify.send(mode="replace", metadata={"product_id": "7"})

@@ -65,13 +65,13 @@ class Keys(rig.Turns):
 
 async def test_a_product_has_one_turn_however_it_and_its_shop_are_written() -> None:
     async with woocommerce() as (client, _):
-        client.destination._turn = keys = Keys()
+        client.destination.turn = keys = Keys()
         for shop, product in ((client.url, "8411"), (f"{client.url.upper()}/wp-json/", "08411")):
             await client.send(shop=shop, metadata={"product_id": product})
         assert len(keys.asked) == 2
         assert len(set(keys.asked)) == 1
     async with shopify() as it:
-        it.destination._turn = keys = Keys()
+        it.destination.turn = keys = Keys()
         for shop, product in ((it.url, "8411"), (f"{it.url.upper()}/", "gid://shopify/Product/08411")):
             await it.send(shop=shop, metadata={"product_id": product})
         assert len(keys.asked) == 2
@@ -85,6 +85,7 @@ def test_a_shops_address_is_the_same_however_it_is_written() -> None:
         "http://lamps.example/admin-api",
     )
     assert {turn_of(shop, "8411") for shop in written} == {"lamps.example/admin-api/8411"}
+    assert turn_of("http://lamps.example:8080/admin-api", "8411") == "lamps.example:8080/admin-api/8411"
     assert turn_of("https://lamps.example/b", "8411") != turn_of("https://lamps.example/a", "8411")
 
 

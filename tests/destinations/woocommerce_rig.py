@@ -1,12 +1,10 @@
 """A WooCommerce destination before its stand-in, for all modules that test it."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from handlers.destinations.contract import Check
 from handlers.destinations.woocommerce import WooCommerce
-from schemas.delivery import Attempt
 from schemas.endpoint import Target
 from schemas.shop import WooCommerceConfig
 from tests.destinations import shops_rig as rig
@@ -17,34 +15,15 @@ METADATA = {"product_id": "8411", "alt": "Eine Tasse & mehr"}
 PRODUCT = 8411
 
 
-class Client:
-    """A destination that sends to one address, its steps kept."""
+class Client(rig.Sender):
+    metadata = METADATA
 
     def __init__(self, url: str, destination: WooCommerce, pictures: rig.Pictures, naps: rig.Naps) -> None:
-        self.url = url
-        self.destination = destination
-        self.pictures = pictures
-        self.naps = naps
-        self.steps = rig.Steps()
+        super().__init__(url, destination, pictures, naps)
         self.way_in = {"username": USER, "application_password": PASSWORD}
 
     def target(self, endpoint: str = "ep_1", **config: Any) -> Target:
         return rig.target("woocommerce", WooCommerceConfig(**{"shop": self.url, **self.way_in, **config}), endpoint)
-
-    async def send(
-        self,
-        *photos: str,
-        metadata: Mapping[str, str] = METADATA,
-        steps: rig.Steps | None = None,
-        job: str = "job_1",
-        outputs: list[dict[str, Any]] | None = None,
-        **config: Any,
-    ) -> Attempt:
-        message = rig.message(metadata, *photos, job=job, outputs=outputs)
-        return await self.destination.send(message, self.target(**config), self.steps if steps is None else steps)
-
-    async def check(self, metadata: Mapping[str, str] = METADATA, **config: Any) -> list[Check]:
-        return list(await self.destination.check(self.target(**config), metadata))
 
 
 @asynccontextmanager

@@ -49,7 +49,7 @@ class Desk:
         return await self.vendure.send(event, shops_rig.target("vendure", config_now), steps or Steps())
 
     async def checks(self, **metadata: str) -> dict[str, tuple[bool, str]]:
-        found = await self.vendure.check(shops_rig.target("vendure", self.config), metadata)
+        found = await self.vendure.check(shops_rig.target("vendure", self.config), metadata, 30.0)
         return {check.name: (check.ok, check.detail) for check in found}
 
 
@@ -138,6 +138,28 @@ async def test_two_pictures_for_one_product_at_once_are_both_there(shop: Shop, k
         for attempt in await asyncio.gather(*(it.send(event) for event in events)):
             delivered(attempt)
     assert len(set(shop.gallery(product))) == 4
+
+
+async def test_a_picture_that_comes_late_takes_no_later_ones_place(shop: Shop, key: str) -> None:
+    old = shop.picture(PHOTOS / "cat.jpg")
+    for mode, order in ((Mode.REPLACE, ["new"]), (Mode.SET_MAIN, ["new", "old", "late"]), (Mode.APPEND, None)):
+        product = shop.product(old)
+        variant, ledger = shop.variant(product), dict[str, int]()
+        async with desk(shop, key, custom_field="wirephotoJob") as it:
+            metadata = {"product_id": product, "variant_id": variant}
+            newer = message({**metadata, "alt": "new"}, job=f"job_new_{mode}")
+            delivered(await it.send(newer, Steps(2, ledger), mode=mode))
+            # The same product, written in another way.
+            late = message({"product_id": f"0{product}", "variant_id": f"0{variant}", "alt": "late"})
+            attempt = await it.send(late, Steps(1, ledger), mode=mode)
+        assert attempt.outcome is Outcome.SUPERSEDED
+        assert f"variant 0{variant} shows a later job's picture" in str(attempt.error)
+        seen = shop.seen(product)
+        names = {asset["id"]: asset["name"] for asset in seen["assets"]} | {old: "old"}
+        assert [names[asset["id"]] for asset in seen["assets"]] == (order or ["old", "new", "late"])
+        assert names[seen["featuredAsset"]["id"]] == ("old" if mode is Mode.APPEND else "new")
+        assert names[seen["variants"][0]["featuredAsset"]["id"]] == "new"
+        assert seen["customFields"] == {"wirephotoJob": f"job_new_{mode}"}
 
 
 # --- once, whatever happens -------------------------------------------------------------------------------------------

@@ -276,7 +276,9 @@ CREATE TABLE deliveries (
     replay BIGINT,
     -- An endpoint that is sent one at a time has a line. Its head, if pending, is in a node's hands or due, and there
     -- is never a second one; all others wait: nobody's, and not due, what is live before what is replayed.
-    head BIGINT
+    head BIGINT,
+    -- When somebody last wanted this very delivery: it may take the place of what was later then.
+    chosen_at BIGINT
 );
 CREATE UNIQUE INDEX deliveries_head ON deliveries (endpoint_id) WHERE head IS NOT NULL AND state = 'pending';
 -- What waits in a line, and of an endpoint of kind stream all that its client has not come for.
@@ -301,6 +303,16 @@ CREATE TABLE delivery_steps (
     value TEXT NOT NULL,
     PRIMARY KEY (delivery_id, step)
 );
+
+-- The latest event whose pictures a product or a variant of a shop was seen to show, for each endpoint: an older one that
+-- comes late leaves it its place. It is known as long as the log has it, and so has older ones that may come.
+CREATE TABLE shown_at_shops (
+    endpoint_id BIGINT NOT NULL REFERENCES endpoints (id) ON DELETE CASCADE,
+    place TEXT NOT NULL,
+    event_id BIGINT NOT NULL REFERENCES events (id) ON DELETE CASCADE,
+    PRIMARY KEY (endpoint_id, place)
+);
+CREATE INDEX shown_at_shops_by_event ON shown_at_shops (event_id);
 
 CREATE TABLE attempts (
     id {row_id},

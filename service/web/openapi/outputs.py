@@ -38,7 +38,7 @@ _WHEN: Mapping[int, str] = {
     422: "Fields are not valid: all of them are named",
     429: "Too many",
     500: "A fault of ours",
-    503: "Not now: the store or the vendor that is asked can't be reached, or every place is taken",
+    503: "Not now: the store, the vendor or the shop that is asked can't be reached, or every place is taken",
 }
 _HEADERS_OF_PROBLEMS: Mapping[int, tuple[str, ...]] = {
     401: ("WWW-Authenticate",),
