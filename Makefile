@@ -7,6 +7,10 @@ UV := $(shell command -v uv 2>/dev/null)
 SLOW_ARGS ?=
 # Tests side by side; each worker has a PostgreSQL of its own.
 WORKERS ?= 2
+# What tests write is kept in memory where there is plenty: a disk that stalls is not what they are about, and a process
+# that is killed leaves its files as whole there.
+SCRATCH ?= $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 8 * 1024 * 1024 { print "/dev/shm" }')
+PYTEST := $(if $(SCRATCH),TMPDIR=$(SCRATCH)) $(BIN)/python -m pytest
 BENCH_ARGS ?=
 PACING_ARGS ?=
 
@@ -41,10 +45,10 @@ demo: $(STAMP)
 	@$(BIN)/wirephoto demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not again and not integrations"
+	$(PYTEST) -n $(WORKERS) -m "not slow and not again and not integrations"
 
 test-postgres: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) -m "again and not slow"
+	$(PYTEST) -n $(WORKERS) -m "again and not slow"
 
 # What is not there yet is installed first, by npm, and kept beside its lock file. What can't be is named, and fails.
 integrations: $(STAMP)
@@ -52,7 +56,7 @@ integrations: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) -m integrations
 
 slow: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow $(SLOW_ARGS)
+	$(PYTEST) -n $(WORKERS) -m slow $(SLOW_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -224,7 +224,8 @@ class Scene:
         await self.receiver.until(all_came)
         for entry in self.receiver.got:
             bodies.setdefault(entry.headers["webhook-id"], set()).add(entry.body)
-        logged = {event["id"]: event for event in events}
+        # Read again: meanwhile there may be more, and they may have come.
+        logged = {event["id"]: event for event in await self.log()}
         for webhook_id, different in bodies.items():
             assert [json.loads(body) for body in different] == [logged[webhook_id]]
 
