@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV := $(shell command -v uv 2>/dev/null)
 SLOW_ARGS ?=
-# Tests side by side; each worker has a PostgreSQL of its own.
-WORKERS ?= 2
+# Tests side by side, each worker with a PostgreSQL of its own: for two cores three, as much of a test is waiting. The slow
+# proofs go by the wall clock, and have a core each.
+WORKERS ?= 3
+SLOW_WORKERS ?= 2
 # What tests write is kept in memory where there is plenty: a disk that stalls is not what they are about, and a process
 # that is killed leaves its files as whole there.
 SCRATCH ?= $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 8 * 1024 * 1024 { print "/dev/shm" }')
@@ -53,10 +55,10 @@ test-postgres: $(STAMP)
 # What is not there yet is installed first, by npm, and kept beside its lock file. What can't be is named, and fails.
 integrations: $(STAMP)
 	$(BIN)/python -m tests.integrations.software
-	$(BIN)/python -m pytest -n $(WORKERS) -m integrations
+	$(BIN)/python -m pytest -n $(SLOW_WORKERS) -m integrations
 
 slow: $(STAMP)
-	$(PYTEST) -n $(WORKERS) -m slow $(SLOW_ARGS)
+	$(PYTEST) -n $(SLOW_WORKERS) -m slow $(SLOW_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
