@@ -99,10 +99,15 @@ class VendorSettings(BaseModel):
             "call": self.call_seconds,
             "blocking_call": self.blocking_call_seconds,
         }
-        for name in ("least", "on_average"):
-            # The document's waits are no reason to overrule an operator who wants to ask more often.
-            if self.poll_seconds is not None and getattr(pace, name) is not None:
-                changes[name] = min(getattr(pace, name), self.poll_seconds)
+        if self.poll_seconds is not None:
+            # Whoever wants to ask more often is not overruled by the document's waits, nor whoever wants to ask less
+            # often; but a task that dies unasked must be asked again soon where a question was in vain.
+            times = self.poll_seconds / pace.interval
+            if pace.keep_alive is not None:
+                times = min(times, 1.0)
+            for name in ("least", "on_average", "patience"):
+                if (seconds := getattr(pace, name)) is not None:
+                    changes[name] = seconds * times
         if self.limits is not None:
             changes["windows"] = tuple(Window(entry.scope, entry.requests, entry.seconds) for entry in self.limits)
         return replace(pace, **{name: value for name, value in changes.items() if value is not None})

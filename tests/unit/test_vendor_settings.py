@@ -141,6 +141,11 @@ def test_no_task_is_asked_for_more_often_than_the_document_advises_or_the_operat
     monkeypatch.setenv(f"WIREPHOTO_{name.upper()}__POLL_SECONDS", "0.5")
     member = Member(name, "", made(name).pace)
     assert max(member.least_ms, member.on_average_ms) <= 500
+    monkeypatch.setenv(f"WIREPHOTO_{name.upper()}__POLL_SECONDS", "30")
+    patient = Member(name, "", made(name).pace)
+    if patient.pace.keep_alive is None:
+        assert max(patient.least_ms, patient.on_average_ms) >= 6 * advised
+        assert patient.patience > member.patience
 
 
 @pytest.mark.parametrize(
