@@ -11,7 +11,8 @@ WORKERS ?= 3
 SLOW_WORKERS ?= 2
 # What tests write is kept in memory where there is plenty: a disk that stalls is not what they are about, and a process
 # that is killed leaves its files as whole there.
-SCRATCH ?= $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 8 * 1024 * 1024 { print "/dev/shm" }')
+SCRATCH ?= $(shell grep -qs ' /dev/shm [^ ]* [^ ]*noexec' /proc/mounts || \
+  df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 8 * 1024 * 1024 { print "/dev/shm" }')
 PYTEST := $(if $(SCRATCH),TMPDIR=$(SCRATCH)) $(BIN)/python -m pytest
 BENCH_ARGS ?=
 PACING_ARGS ?=

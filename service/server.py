@@ -28,6 +28,8 @@ GRACE_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 75
 
 
+# For what is cut off, to put away what it holds.
+_PUT_AWAY_SECONDS = 1.0
 # Of the loop: one to begin with the connection, one to make its transport, one to tell its protocol.
 _ROUNDS_UNTIL_KNOWN = 3
 
@@ -42,12 +44,12 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, grace_seconds: float) -> None:
         super().__init__(config)
         self._grace_seconds = grace_seconds
-        self._stopping = asyncio.Event()
+        self.stopping = asyncio.Event()
         self.left = asyncio.Event()  # a connection is gone
 
     def stop(self) -> None:
         self.should_exit = True
-        self._stopping.set()
+        self.stopping.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -58,7 +60,7 @@ class _Server(uvicorn.Server):
         while not await self.on_tick(0):
             with suppress(TimeoutError):
                 async with asyncio.timeout(1):
-                    await self._stopping.wait()
+                    await self.stopping.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002  # closed by its owner
         """Take no more, and let what is under way end within the grace."""
@@ -78,14 +80,18 @@ class _Server(uvicorn.Server):
             cut_off = list(state.tasks)
             for task in cut_off:
                 task.cancel()
-            await asyncio.gather(*cut_off, return_exceptions=True)  # what they hold they put away
+            if cut_off:
+                await asyncio.wait(cut_off, timeout=_PUT_AWAY_SECONDS)
             for connection in list(state.connections):
                 connection.transport.abort()
         else:
             log.debug("http.closed")
 
     async def _accept_no_more(self) -> None:
-        """What was accepted a moment ago is made known before its server closes: asyncio would forget it, and open."""
+        """What was accepted a moment ago is made known before its server closes: asyncio would forget it, and open.
+
+        uvloop accepts until then, and makes known afterwards.
+        """
         loop = asyncio.get_running_loop()
         for listener in [listener for server in self.servers for listener in server.sockets]:
             loop.remove_reader(listener)
@@ -93,11 +99,12 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(0)
         for server in self.servers:
             server.close()
+        await asyncio.sleep(0)
 
 
-def _cuttable(base: type[Any], left: asyncio.Event) -> type[asyncio.Protocol]:
+def _cuttable(base: type[Any], stopping: asyncio.Event, left: asyncio.Event) -> type[asyncio.Protocol]:
     """uvicorn's own protocol, but that a request may cut its connection off: `scope["state"]["cut"]`. `left` is set
-    when a connection is gone.
+    when a connection is gone; one that is made known while we are `stopping` goes at once.
 
     To close one, asyncio waits until its client has read what was written, and a client that reads nothing has it wait
     for ever.
@@ -110,6 +117,11 @@ def _cuttable(base: type[Any], left: asyncio.Event) -> type[asyncio.Protocol]:
         def _cut(self) -> None:
             if self.transport is not None:
                 self.transport.abort()
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            if stopping.is_set():
+                self.shutdown()
 
         def connection_lost(self, error: Exception | None) -> None:
             super().connection_lost(error)
@@ -144,7 +156,7 @@ async def serving(
     )
     config.load()
     server = _Server(config, grace_seconds)
-    config.http_protocol_class = _cuttable(config.http_protocol_class, server.left)
+    config.http_protocol_class = _cuttable(config.http_protocol_class, server.stopping, server.left)
     # The socket listens already: what comes before the server is up waits in its backlog.
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:

@@ -5,7 +5,7 @@ it, for an attempt there may take minutes; and of that part those have theirs wh
 """
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -15,7 +15,7 @@ from service.pipeline.lane import Lane
 FAIR_SHARE = 4
 # Of all that may be under way so much at most is shops': a quarter.
 SHOPS_PART = 4
-# Of the shops' part so much at most is theirs who only look: a half.
+# Of the shops' part so much at most is theirs who only look, a half; and of that so much one project's, a half again.
 GUESTS_PART = 2
 
 
@@ -25,11 +25,13 @@ class Room:
     def __init__(self, most: int, pump: Callable[[Lane], None]) -> None:
         self.most = most
         self._pump = pump
-        self._under_way = self._at_shops = self._guests = 0
+        self._under_way = self._at_shops = 0
+        # By project.
+        self._guests: Counter[int] = Counter()
         # Lanes that wait for room: those below their share, and those that have it and want more; shops apart.
         self._crowded: dict[bool, OrderedDict[int, Lane]] = {False: OrderedDict(), True: OrderedDict()}
         self._sated: dict[bool, OrderedDict[int, Lane]] = {False: OrderedDict(), True: OrderedDict()}
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     def has(self, lane: Lane) -> bool:
         return self._has(lane.is_shop, sated=lane.in_flight >= FAIR_SHARE)
@@ -49,10 +51,10 @@ class Room:
         self._offer()
 
     @asynccontextmanager
-    async def guest(self) -> AsyncIterator[None]:
+    async def guest(self, project: int) -> AsyncIterator[None]:
         """Waits until there is room to look at a shop, and has it while the context is open."""
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        self._waiting.append((project, place))
         self._let_in()
         try:
             await place
@@ -60,10 +62,9 @@ class Room:
         finally:
             if place.cancelled():
                 # The wait was given up.
-                if place in self._waiting:
-                    self._waiting.remove(place)
+                self._waiting = [waiting for waiting in self._waiting if waiting[1] is not place]
             else:
-                self._guests -= 1
+                self._guests -= Counter([project])
                 self.leave(shop=True)
 
     def _has(self, shop: bool, *, sated: bool) -> bool:
@@ -88,10 +89,14 @@ class Room:
                     self._pump(line.popitem(last=False)[1])
 
     def _let_in(self) -> None:
+        """Who came first, but that no project keeps the others' shops from being looked at."""
         most = max(1, self._of_shops // GUESTS_PART)
-        while self._waiting and self._guests < most and self._has(shop=True, sated=False):
-            place = self._waiting.popleft()
-            if not place.done():
-                self._guests += 1
+        each = max(1, most // GUESTS_PART)
+        for project, place in list(self._waiting):
+            if self._guests.total() >= most or not self._has(shop=True, sated=False):
+                break
+            if self._guests[project] < each and not place.done():
+                self._waiting.remove((project, place))
+                self._guests[project] += 1
                 self.enter(shop=True)
                 place.set_result(None)

@@ -262,7 +262,7 @@ async def test(request: Request, who: Principal) -> Response:
     endpoint = await find(request, who)
     target = await target_of(site.core, endpoint)
     if target.shop is not None:
-        return Answer(await _looked(site, target, wanted.metadata))
+        return Answer(await _looked(site, who.project, target, wanted.metadata))
     now = site.clock.now()
     event_id = ids.new_id("evt", now)
     body = json.dumps(envelope(event_id, TEST_TYPE, now, 0, shown.endpoint(endpoint)), ensure_ascii=False)
@@ -280,13 +280,13 @@ async def test(request: Request, who: Principal) -> Response:
     return Answer(told)
 
 
-async def _looked(site: Site, target: Target, metadata: Mapping[str, str]) -> subscriptions.TestShot:
+async def _looked(site: Site, project: int, target: Target, metadata: Mapping[str, str]) -> subscriptions.TestShot:
     """Raises Problem 503."""
     shop = cast(Checkable, site.destinations[target.kind])
     async with AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(ROOM_SECONDS):
-                await stack.enter_async_context(site.deliver.room.guest())
+                await stack.enter_async_context(site.deliver.room.guest(project))
         except TimeoutError:
             detail = "The service is busy with other shops: nothing was looked at. Ask again later."
             raise Problem(503, "shops_busy", detail, headers={"Retry-After": str(AGAIN_SECONDS)}) from None

@@ -14,6 +14,8 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 HEARTBEAT_MS = 15_000
+# For whoever is to hear why a stream is over, and reads nothing.
+LAST_WORDS_SECONDS = 5.0
 # When clients should come back after an end, which is mostly a restart.
 RETRY_MS = 2_000
 # Proxies would collect what is to be passed on at once.
@@ -72,7 +74,11 @@ class Line:
 
     def drop_if_stuck(self, now: int, patience: int) -> None:
         """Cut the connection off where its client reads nothing: closing it would wait for that client."""
-        if self.writing_since is not None and now - self.writing_since >= patience and self._cut is not None:
+        if self.writing_since is not None and now - self.writing_since >= patience:
+            self.cut()
+
+    def cut(self) -> None:
+        if self._cut is not None:
             self._cut()
 
     def hang_up(self, reason: str | None = None) -> None:
@@ -103,9 +109,14 @@ class EventStream(StreamingResponse):
                     await self._write(send, piece, more=True)
                     if self._line.gone:
                         break
-                if self._line.reason is not None:
-                    await self._write(send, closed(self._line.reason), more=True)
-            await self._write(send, b"", more=False)
+            try:
+                async with asyncio.timeout(LAST_WORDS_SECONDS):
+                    if self._line.reason is not None:
+                        await self._write(send, closed(self._line.reason), more=True)
+                    await self._write(send, b"", more=False)
+            except TimeoutError:
+                # It reads nothing, and nobody else looks after it any more.
+                self._line.cut()
         finally:
             self._over()
             await self._pieces.aclose()

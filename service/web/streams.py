@@ -13,7 +13,7 @@ from schemas.problem import FieldError, Problem, invalid
 from schemas.stream import StreamAnswer
 from service.clock import Clock
 from service.pipeline.streams import Outlet
-from service.store import projects
+from service.store import endpoints, projects
 from service.store.database import Reader, StoreUnavailable
 from service.store.keys import Principal
 from service.web import sse
@@ -69,7 +69,12 @@ async def deliveries(request: Request, who: Principal) -> Response:
     if endpoint.state is EndpointState.DISABLED:
         raise Problem(409, "endpoint_disabled", "This endpoint is disabled; enable it first.")
     line = Line(request, site.clock.now(), feeds_endpoint=True)
-    return _opened(site, who, line, _handed(site, endpoint, line))
+    try:
+        return _opened(site, who, line, _handed(site, endpoint, line))
+    except Problem:
+        # Whoever knocks has not gone away: what waits for him is kept.
+        await site.core.db.write(endpoints.seen, [endpoint.row], site.clock.now())
+        raise
 
 
 async def _handed(site: Site, endpoint: Endpoint, line: Line) -> AsyncGenerator[bytes, None]:

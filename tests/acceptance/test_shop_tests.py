@@ -8,30 +8,35 @@ import pytest
 
 from service.web import endpoints as web
 from tests.acceptance.shop_rig import PRODUCT, Pass, finished, paper_shop, settled, shop_endpoint
+from tests.acceptance.test_api_tenants import tenant
 from tests.destinations.woocommerce_shop import PASSWORD, USER, WooCommerceShop
-from tests.harness import Stand
+from tests.harness import Client, Stand
 
 pytestmark = pytest.mark.anyio
 
 
-async def asked(it: Stand, endpoint: dict[str, Any]) -> tuple[int, Any]:
-    status, told = await it.client.call("POST", f"/v1/endpoints/{endpoint['id']}/test", json={"metadata": PRODUCT})
+async def asked(it: Stand, endpoint: dict[str, Any], client: Client | None = None) -> tuple[int, Any]:
+    path = f"/v1/endpoints/{endpoint['id']}/test"
+    status, told = await (client or it.client).call("POST", path, json={"metadata": PRODUCT})
     return status, told
 
 
 async def test_tests_have_half_of_the_room_of_shops_and_deliveries_the_rest(it: Stand, photo: Path) -> None:
     shop = paper_shop(it)
     gate = shop.between = Pass("check")
-    it.wirephoto.site.deliver.room.most = 16  # of which four are shops'
-    endpoint = await shop_endpoint(it.client)
+    it.wirephoto.site.deliver.room.most = 32  # of which eight are shops'
+    endpoint, others = await shop_endpoint(it.client), (await tenant(it)).client
     tests = [asyncio.create_task(asked(it, endpoint)) for _ in range(6)]
     await gate.holds(2)
-    # A picture is put up beside them.
+    # A picture is put up beside them, and another project's shop is looked at.
     await finished(it.client, photo)
     await settled(it.client, endpoint, "delivered")
     assert gate.held == 2
+    theirs = await shop_endpoint(others)
+    tests.append(asyncio.create_task(asked(it, theirs, others)))
+    await gate.holds(3)
     gate.opened.set()
-    assert [status for status, _ in await asyncio.gather(*tests)] == [200] * 6
+    assert [status for status, _ in await asyncio.gather(*tests)] == [200] * 7
 
 
 async def test_a_test_waits_for_shops_that_hang_and_has_the_first_room_there_is(it: Stand, photo: Path) -> None:

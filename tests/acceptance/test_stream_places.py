@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from schemas.event import EventType
+from service.pipeline.presence import GRACE_MS
 from service.web import places
 from tests.acceptance.listening import listening, made
 from tests.acceptance.sse import Stream, stream
@@ -151,6 +152,22 @@ async def test_an_endpoint_that_lives_by_its_stream_is_spared_while_a_reader_of_
     await until(house.it, lambda: house.it.wirephoto.site.places.open == MOST - 1)
     async with listening(house.ours, endpoints[0]):
         pass
+
+
+async def test_an_endpoint_whose_client_knocks_in_vain_does_not_go_away(house: House) -> None:
+    endpoint = await made(house.ours)
+    listener = await house.stack.enter_async_context(listening(house.ours, endpoint))
+    for _ in range(MOST - 1):
+        await house.stack.enter_async_context(listening(house.ours, await made(house.ours)))
+    async with crowded_out(listener.stream):
+        await house.open(house.stranger)
+    path = f"/v1/endpoints/{endpoint['id']}"
+    for _ in range(12):
+        await house.clock.advance(GRACE_MS // 4)
+        assert (await house.ours.call_full("GET", f"{path}/stream"))[0] == 503
+    await house.clock.settle()
+    status, found = await house.ours.call("GET", path)
+    assert (status, found["state"]) == (200, "enabled")
 
 
 async def test_what_is_refused_for_another_reason_takes_no_place(house: House) -> None:
