@@ -47,8 +47,9 @@ def receiver() -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Nothing: the tests' output is not its log."""
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+    # The service goes on trying it long after this test: its port is never given to anybody else.
+    with HTTPServer(("127.0.0.1", free_port()), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

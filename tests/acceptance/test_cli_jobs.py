@@ -12,6 +12,7 @@ from PIL import Image
 
 from service.commands.codes import Code
 from tests.acceptance.command_line import ENLARGE, ONE_DATABASE, Service
+from tests.ports import free_port
 
 pytestmark = ONE_DATABASE
 
@@ -37,8 +38,9 @@ def shy(photos: Path) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Nothing: the tests' output is not its log."""
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+    # The service goes on trying it long after this test: its port is never given to anybody else.
+    with HTTPServer(("127.0.0.1", free_port()), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/shy.jpg"
         server.shutdown()
