@@ -102,12 +102,13 @@ class VendorSettings(BaseModel):
         if self.poll_seconds is not None:
             # Whoever wants to ask more often is not overruled by the document's waits, nor whoever wants to ask less
             # often; but a task that dies unasked must be asked again soon where a question was in vain.
-            times = self.poll_seconds / pace.interval
-            if pace.keep_alive is not None:
-                times = min(times, 1.0)
+            seldomer = pace.keep_alive is None and self.poll_seconds > pace.interval
             for name in ("least", "on_average", "patience"):
-                if (seconds := getattr(pace, name)) is not None:
-                    changes[name] = seconds * times
+                seconds = getattr(pace, name)
+                if seconds is not None and seldomer:
+                    changes[name] = seconds * self.poll_seconds / pace.interval
+                elif seconds is not None:
+                    changes[name] = min(seconds, self.poll_seconds)
         if self.limits is not None:
             changes["windows"] = tuple(Window(entry.scope, entry.requests, entry.seconds) for entry in self.limits)
         return replace(pace, **{name: value for name, value in changes.items() if value is not None})
