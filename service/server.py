@@ -27,7 +27,6 @@ GRACE_SECONDS = 10.0
 # Longer than clients keep an idle connection: whoever sends a request just as we close it has lost it.
 KEEP_ALIVE_SECONDS = 75
 
-
 # For what is cut off, to put away what it holds.
 _PUT_AWAY_SECONDS = 1.0
 # Of the loop: one to begin with the connection, one to make its transport, one to tell its protocol.
@@ -88,10 +87,7 @@ class _Server(uvicorn.Server):
             log.debug("http.closed")
 
     async def _accept_no_more(self) -> None:
-        """What was accepted a moment ago is made known before its server closes: asyncio would forget it, and open.
-
-        uvloop accepts until then, and makes known afterwards.
-        """
+        """What was accepted a moment ago is made known before its server closes: asyncio would forget it, and open."""
         loop = asyncio.get_running_loop()
         for listener in [listener for server in self.servers for listener in server.sockets]:
             loop.remove_reader(listener)
@@ -99,7 +95,6 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(0)
         for server in self.servers:
             server.close()
-        await asyncio.sleep(0)
 
 
 def _cuttable(base: type[Any], stopping: asyncio.Event, left: asyncio.Event) -> type[asyncio.Protocol]:
@@ -120,7 +115,7 @@ def _cuttable(base: type[Any], stopping: asyncio.Event, left: asyncio.Event) -> 
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
-            if stopping.is_set():
+            if stopping.is_set():  # uvloop accepts until its server closes, and makes known afterwards
                 self.shutdown()
 
         def connection_lost(self, error: Exception | None) -> None:

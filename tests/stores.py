@@ -1,7 +1,8 @@
 """Which database a test's service gets, and a store that passes everything on, for tests that watch or disturb one."""
 
+import asyncio
 from pathlib import Path
-from typing import Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from service.store.database import Committed, Database, Query, Unit
 from service.store.postgres import Postgres
@@ -71,3 +72,19 @@ class Passing:
 
     async def close(self) -> None:
         await self.inner.close()
+
+
+class SlowLook(Passing):
+    """A store in which the answer to one question is long on its way: it was asked before a change."""
+
+    def __init__(self, inner: Database, slow: Query[..., Any]) -> None:
+        super().__init__(inner)
+        self._slow = slow
+        self.looked, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        found = await super().read(query, *args, **kwargs)
+        if query is self._slow and not self.go_on.is_set():
+            self.looked.set()
+            await self.go_on.wait()
+        return found

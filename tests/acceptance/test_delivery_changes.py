@@ -3,7 +3,6 @@
 import asyncio
 import socket
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -12,13 +11,12 @@ from handlers import standardwebhooks
 from service.pipeline.retry import HOUR
 from service.security.vault import WrongKey
 from service.store import endpoints
-from service.store.database import Database, Query
 from tests.acceptance.delivery_rig import FAILS, QUEUED, Gate, failing, rig, says
 from tests.acceptance.helpers import ENLARGE, done, small
 from tests.clock import ManualClock
 from tests.harness import API_KEY, PATIENCE, receiver, stand
 from tests.store.rows import run
-from tests.stores import Passing, stolen, store_for
+from tests.stores import SlowLook, stolen, store_for
 
 pytestmark = pytest.mark.anyio
 
@@ -78,27 +76,12 @@ async def test_a_retry_goes_to_the_new_address_with_the_same_id(tmp_path: Path) 
         assert len(old.got) == 1
 
 
-class SlowLook(Passing):
-    """A store in which the answer to "what is this endpoint?" is long on its way: it was asked before a change."""
-
-    def __init__(self, inner: Database) -> None:
-        super().__init__(inner)
-        self.looked, self.go_on = asyncio.Event(), asyncio.Event()
-
-    async def read(self, query: Query[..., Any], *args: Any, **kwargs: Any) -> Any:
-        found = await super().read(query, *args, **kwargs)
-        if query is endpoints.by_row and not self.go_on.is_set():
-            self.looked.set()
-            await self.go_on.wait()
-        return found
-
-
 @pytest.mark.parametrize("change", ["PATCH", "DELETE"])
 async def test_an_endpoint_that_changes_while_it_is_looked_up_is_looked_up_again(tmp_path: Path, change: str) -> None:
     async with rig(tmp_path) as it, receiver() as old, receiver() as new:
         endpoint = await it.client.subscribe(old.url, events=QUEUED)
         core = it.stand.wirephoto.core
-        slow = SlowLook(core.db)
+        slow = SlowLook(core.db, endpoints.by_row)
         core.db = slow
         event = await it.event()
         async with asyncio.timeout(PATIENCE):

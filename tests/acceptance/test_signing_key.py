@@ -12,7 +12,6 @@ from service.pipeline import target
 from service.pipeline.retry import HOUR
 from service.pipeline.signing import MOST_OLD_SECRETS, MOST_PUBLISHED
 from service.store import sealed
-from service.store.database import Database, Query
 from tests.acceptance.delivery_rig import QUEUED, Rig, at, failing, rig
 from tests.acceptance.listening import listening, made
 from tests.acceptance.test_api_tenants import tenant, with_role
@@ -20,7 +19,7 @@ from tests.acceptance.test_retention import DAY, NEXT_PASS, ONE_DAY, _come, _in_
 from tests.acceptance.test_signatures import fits, next_one, versions
 from tests.harness import PATIENCE, Client, Received, Stand, receiver
 from tests.store.rows import all_rows
-from tests.stores import Passing
+from tests.stores import SlowLook
 
 pytestmark = pytest.mark.anyio
 
@@ -251,27 +250,12 @@ async def test_what_a_streams_client_is_handed_is_signed_with_the_keys_of_its_ow
             assert fit(await handed(), new, leaked) == [False, True]
 
 
-class SlowLook(Passing):
-    """A store in which the answer to "what signs?" is long on its way: it was asked before a rotation."""
-
-    def __init__(self, inner: Database) -> None:
-        super().__init__(inner)
-        self.looked, self.go_on = asyncio.Event(), asyncio.Event()
-
-    async def read(self, query: Query[..., Any], *args: Any, **kwargs: Any) -> Any:
-        found = await super().read(query, *args, **kwargs)
-        if query is target._of_project and not self.go_on.is_set():
-            self.looked.set()
-            await self.go_on.wait()
-        return found
-
-
 async def test_a_key_that_is_rotated_while_it_is_looked_up_is_looked_up_again(tmp_path: Path) -> None:
     async with rig(tmp_path) as it, receiver() as shop:
         await it.client.subscribe(shop.url, **V1A)
         old = await current(it.client)
         core = it.stand.wirephoto.core
-        slow = SlowLook(core.db)
+        slow = SlowLook(core.db, target._of_project)
         core.db = slow
         await it.event()
         async with asyncio.timeout(PATIENCE):
