@@ -357,9 +357,7 @@ async def test_tasks_and_links_are_gone_after_their_day_and_unknown_ones_never_w
     # What was not asked earlier may be asked later, but not in a rush.
     [((0.0, 5.0, 4.5), "asked 3 times in 9.50 s"), ((13.0, 4.5, 2.0), "asked again after 2.00 s")],
 )
-async def test_questions_more_often_than_every_five_seconds_are_noted(
-    vendor: Any, waits: tuple[float, ...], noted: str
-) -> None:
+async def test_questions_more_often_than_every_five_seconds_are_noted(vendor: Any, waits: Any, noted: str) -> None:
     now = 0.0
     async with vendor(replace(AT_ONCE, poll_seconds=5.0), monotonic=lambda: now) as client:
         task_id = await client.task_id()
